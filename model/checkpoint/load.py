@@ -1,0 +1,118 @@
+"""Weights from safetensors into a model, tensor by tensor, straight to the target device and dtype.
+
+The model is built without memory, all names and shapes are checked against the files' headers, and only then is
+memory taken: the model once, plus the tensor in hand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from model.checkpoint.config_json import read_json
+from model.checkpoint.errors import CheckpointError
+from model.checkpoint.safetensors_files import TensorEntry, read_entries
+from model.families.registry import CausalLM, family_class
+
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+
+
+def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> CausalLM:
+    """A ready model from a folder in Hugging Face's layout.
+
+    Every tensor of the model must be in the files and every tensor in the files must belong to the model. The size
+    of the vocabulary is read from the weights, because trimmed derivatives exist whose config still says 262,144.
+
+    Args:
+        folder: with config.json and safetensors files.
+        device, dtype: where and as what the weights end up.
+
+    Raises:
+        CheckpointError: anything about the files is wrong; the text names file and tensor.
+    """
+    config = read_json(folder / "config.json")
+    family = family_class(config)
+    entries = read_entries(folder)
+    entries = {name: entry for name, entry in entries.items() if not re.fullmatch(family.ignored_tensors, name)}
+    with torch.device("meta"):
+        model = family(family.config_class.from_json(_with_stored_vocabulary(config, family, entries)))
+    wanted = dict(model.named_parameters())  # a tied head is listed once, under the embedding's name
+    head = entries.get(family.head_name)
+    if head is not None and family.head_name not in wanted:
+        _check_tied(head, entries.get(family.embedding_name))
+        del entries[family.head_name]
+    _check_names(folder, wanted, entries)
+    model = model.to(dtype).to_empty(device=device).requires_grad_(False).eval()
+    model.tie_weights()
+    _copy_tensors(dict(model.named_parameters()), entries)
+    return model
+
+
+def _with_stored_vocabulary(
+    config: Mapping[str, Any], family: type[CausalLM], entries: Mapping[str, TensorEntry]
+) -> Mapping[str, Any]:
+    entry = entries.get(family.embedding_name)
+    if entry is None or len(entry.shape) != 2:
+        return config  # the check of names and shapes says what is wrong
+    return {**config, "vocab_size": entry.shape[0]}
+
+
+def _check_names(folder: Path, wanted: Mapping[str, Tensor], entries: Mapping[str, TensorEntry]) -> None:
+    missing = [name for name in wanted if name not in entries]
+    if missing:
+        raise CheckpointError(f"{folder} lacks the tensor {_some(missing)}: fetch the checkpoint again")
+    extra = [name for name in entries if name not in wanted]
+    if extra:
+        raise CheckpointError(
+            f"{entries[extra[0]].file} holds {_some(extra)}, which has no place in this model: config.json and "
+            "weights do not belong together"
+        )
+    for name, parameter in wanted.items():
+        entry = entries[name]
+        if entry.shape != tuple(parameter.shape):
+            raise CheckpointError(
+                f"{entry.file} holds {name} with shape {list(entry.shape)} where config.json asks for "
+                f"{list(parameter.shape)}: config.json and weights do not belong together"
+            )
+        if entry.dtype not in FLOAT_DTYPES:
+            raise CheckpointError(
+                f"{entry.file} holds {name} as {entry.dtype}: only {', '.join(FLOAT_DTYPES)} are supported"
+            )
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more)"
+
+
+def _check_tied(head: TensorEntry, embedding: TensorEntry | None) -> None:
+    """A file may hold a tied head twice; then both must be the same."""
+    if embedding is not None and not torch.equal(_read(head), _read(embedding)):
+        raise CheckpointError(
+            f"{head.file} holds {head.name}, which differs from {embedding.name} though config.json ties them: set "
+            "tie_word_embeddings to false"
+        )
+
+
+def _read(entry: TensorEntry) -> Tensor:
+    with safe_open(entry.file, framework="pt") as file:
+        tensor: Tensor = file.get_tensor(entry.name)
+    return tensor
+
+
+@torch.no_grad()
+def _copy_tensors(parameters: Mapping[str, Tensor], entries: Mapping[str, TensorEntry]) -> None:
+    ordered = sorted(entries.values(), key=lambda entry: entry.file)
+    for path, group in itertools.groupby(ordered, key=lambda entry: entry.file):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for entry in group:
+                    parameters[entry.name].copy_(file.get_tensor(entry.name))
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}): fetch it again") from None

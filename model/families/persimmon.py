@@ -1,0 +1,190 @@
+"""Persimmon: LayerNorm with bias, LayerNorm on every query and key head, partial rotary, squared ReLU.
+
+Module names are the checkpoint's tensor names (Hugging Face's), so that no renaming table is needed.
+Sources: Adept's release (persimmon-ai-labs/adept-inference, megatron/model/transformer.py) and Hugging Face's
+`PersimmonForCausalLM`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from kernels.rotary import apply_rotary_reference
+from model.chat_template import AdeptChatTemplate
+from model.checkpoint.config_json import require, require_flag
+from model.checkpoint.errors import CheckpointError
+from model.layers.activations import activation
+from model.layers.attention import cached_attention
+from model.layers.forward_batch import ForwardBatch
+from model.layers.kv_cache import KVCacheShape, LayerCache
+from model.layers.lm_head import LMHead
+from model.layers.rotary import RotaryConfig, RotaryEmbedding
+
+# The published model rotates half of each head; transformers assumes it where a config does not say
+# (PersimmonConfig.__post_init__, "assign default for BC").
+DEFAULT_PARTIAL_ROTARY_FACTOR = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PersimmonConfig:
+    """Sizes in elements; see Hugging Face's `PersimmonConfig` for the keys."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_act: str
+    layer_norm_eps: float
+    qk_layernorm: bool
+    tie_word_embeddings: bool
+    rotary: RotaryConfig
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> PersimmonConfig:
+        """Read config.json.
+
+        Raises:
+            CheckpointError: a key is missing, or its value is not supported.
+        """
+        hidden_size, num_heads = (
+            require(config, "hidden_size", int),
+            require(config, "num_attention_heads", int),
+        )
+        if hidden_size % num_heads:
+            raise CheckpointError(
+                f"config.json has hidden_size={hidden_size}, which num_attention_heads={num_heads} does not divide"
+            )
+        num_kv_heads = config.get("num_key_value_heads", num_heads)
+        if num_kv_heads != num_heads:
+            raise CheckpointError(
+                f"config.json has num_key_value_heads={num_kv_heads}: Persimmon has one for each of its "
+                f"{num_heads} heads"
+            )
+        return cls(
+            vocab_size=require(config, "vocab_size", int),
+            hidden_size=hidden_size,
+            intermediate_size=require(config, "intermediate_size", int),
+            num_hidden_layers=require(config, "num_hidden_layers", int),
+            num_attention_heads=num_heads,
+            hidden_act=require(config, "hidden_act", str),
+            layer_norm_eps=require(config, "layer_norm_eps", float),
+            qk_layernorm=require_flag(config, "qk_layernorm", default=True),
+            tie_word_embeddings=require_flag(config, "tie_word_embeddings", default=False),
+            rotary=RotaryConfig.from_config(
+                config,
+                head_dim=hidden_size // num_heads,
+                default_partial_rotary_factor=DEFAULT_PARTIAL_ROTARY_FACTOR,
+            ),
+        )
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def context_length(self) -> int:
+        return self.rotary.context_length
+
+    @property
+    def kv_cache_shape(self) -> KVCacheShape:
+        return KVCacheShape(
+            num_layers=self.num_hidden_layers, num_kv_heads=self.num_attention_heads, head_dim=self.head_dim
+        )
+
+
+class PersimmonAttention(nn.Module):
+    def __init__(self, config: PersimmonConfig) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = config.num_attention_heads, config.head_dim
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_layernorm: nn.Module = nn.Identity()
+        self.k_layernorm: nn.Module = nn.Identity()
+        if config.qk_layernorm:  # one weight and bias, shared by a layer's heads
+            self.q_layernorm = nn.LayerNorm(config.head_dim, eps=config.layer_norm_eps)
+            self.k_layernorm = nn.LayerNorm(config.head_dim, eps=config.layer_norm_eps)
+
+    def forward(
+        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
+    ) -> Tensor:
+        # rows are head-major: q, k, v of head 0, then of head 1, ...
+        qkv = self.query_key_value(hidden_states).view(-1, self.num_heads, 3, self.head_dim)
+        query, key, value = qkv.unbind(dim=2)  # [num_tokens, num_heads, head_dim]
+        query = apply_rotary_reference(self.q_layernorm(query), cos, sin)
+        key = apply_rotary_reference(self.k_layernorm(key), cos, sin)
+        attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
+        return self.dense(attended.flatten(1))  # type: ignore[no-any-return]
+
+
+class PersimmonMLP(nn.Module):
+    def __init__(self, config: PersimmonConfig) -> None:
+        super().__init__()
+        self.dense_h_to_4h = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.dense_4h_to_h = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.activation = activation(config.hidden_act)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.dense_4h_to_h(self.activation(self.dense_h_to_4h(hidden_states)))  # type: ignore[no-any-return]
+
+
+class PersimmonDecoderLayer(nn.Module):
+    def __init__(self, config: PersimmonConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = PersimmonAttention(config)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = PersimmonMLP(config)
+
+    def forward(
+        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
+    ) -> Tensor:
+        normed = self.input_layernorm(hidden_states)
+        hidden_states = hidden_states + self.self_attn(normed, cos, sin, cache=cache, batch=batch)
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[no-any-return]
+
+
+class PersimmonModel(nn.Module):
+    def __init__(self, config: PersimmonConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(PersimmonDecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.rotary = RotaryEmbedding(config.rotary)
+
+    def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
+        hidden_states = self.embed_tokens(batch.input_ids)  # [num_tokens, hidden_size]
+        cos, sin = self.rotary.cos_sin(batch.positions, batch.rotary_lens, dtype=hidden_states.dtype)
+        for layer, cache in zip(self.layers, kv_cache, strict=True):
+            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=batch)
+        return self.final_layernorm(hidden_states[batch.logits_indices])  # type: ignore[no-any-return]
+
+
+class PersimmonForCausalLM(nn.Module):
+    """`forward` gives final hidden states of the rows asked for, [num_rows, hidden_size]; `lm_head` the rest."""
+
+    config_class = PersimmonConfig
+    chat_template = AdeptChatTemplate()
+    embedding_name = "model.embed_tokens.weight"
+    head_name = "lm_head.weight"
+    # Buffers that older exports stored; they follow from the config.
+    ignored_tensors = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"
+
+    def __init__(self, config: PersimmonConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = PersimmonModel(config)
+        self.lm_head = LMHead(config.hidden_size, config.vocab_size)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Share the embedding with the head where the config says so; again after memory has been given to both."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
+        return self.model(batch, kv_cache)  # type: ignore[no-any-return]

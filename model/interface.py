@@ -1,0 +1,442 @@
+"""The narrow waist: everything `app` and `evals` may know about a running model.
+
+An :class:`Engine` has four verbs, `generate`, `stream`, `score` and `close`, and async twins of the first and the
+third; a stream can be read from a thread or from an event loop. Prompts are text or token ids. Nothing here imports
+torch, so a page or a test can use a scripted engine instead of a real one (`tests/scripted_engine.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
+
+Prompt: TypeAlias = str | Sequence[int]
+FinishReason: TypeAlias = Literal["stop", "length", "abort"]
+
+MAX_STOP_STRINGS = 16  # OpenAI allows 4; lm-eval's HumanEval task uses 6, Adept's protocol up to 8
+MAX_SEED = 2**63 - 1
+
+
+class EngineError(Exception):
+    """Any failure the engine reports; its text is one sentence a user can act on."""
+
+
+class InvalidRequest(EngineError):
+    """A parameter or prompt breaks a rule; the text names the value, the rule and what to do."""
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt (plus what was asked for) cannot fit.
+
+    Attributes:
+        num_prompt_tokens: tokens in the prompt.
+        limit: the most tokens a prompt may have here.
+    """
+
+    def __init__(self, num_prompt_tokens: int, limit: int, *, reason: str = "the context length") -> None:
+        super().__init__(f"the prompt has {num_prompt_tokens} tokens but {reason} allows at most {limit}: shorten it")
+        self.num_prompt_tokens = num_prompt_tokens
+        self.limit = limit
+
+
+class EngineClosed(EngineError):
+    """The engine was closed, or its loop failed; no further request is taken."""
+
+
+def _require(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise InvalidRequest(f"{name}={value!r} is not allowed: {name} must be {rule}")
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingParams:
+    """How to continue one prompt. Filters apply in Hugging Face's order: repetition penalty, temperature, top-k,
+    top-p, min-p.
+
+    Attributes:
+        max_tokens: most tokens to generate, >= 1; `None` means until the context is full.
+        temperature: 0 is greedy; otherwise logits are divided by it. 0 to 100.
+        top_p: keep the smallest set of tokens whose probability reaches it, 0 < top_p <= 1; 1 is off.
+        top_k: keep the k most probable tokens; 0 is off.
+        min_p: drop tokens less probable than min_p times the most probable one, 0 <= min_p <= 1; 0 is off.
+        repetition_penalty: divides positive and multiplies negative logits of tokens already seen in prompt or
+            answer (Keskar et al. 2019, CTRL); > 0, 1 is off.
+        stop: generation ends when one of these strings appears; the text is cut before it.
+        stop_token_ids: generation ends at these ids, beside the checkpoint's end-of-document ids.
+        ignore_eos: go on past the end-of-document token.
+        seed: makes the request reproducible whatever else runs beside it; `None` draws a fresh one.
+
+    Raises:
+        InvalidRequest: a value breaks its rule.
+    """
+
+    max_tokens: int | None = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.max_tokens is None or (_is_integer(self.max_tokens) and self.max_tokens >= 1),
+            "max_tokens",
+            self.max_tokens,
+            "a whole number of at least 1, or None for the rest of the context",
+        )
+        _require(
+            _is_real(self.temperature) and 0 <= self.temperature <= 100,
+            "temperature",
+            self.temperature,
+            "a number from 0 (greedy) to 100",
+        )
+        _require(
+            _is_real(self.top_p) and 0 < self.top_p <= 1,
+            "top_p",
+            self.top_p,
+            "a number above 0 and at most 1",
+        )
+        _require(_is_integer(self.top_k) and self.top_k >= 0, "top_k", self.top_k, "a whole number, 0 for no limit")
+        _require(_is_real(self.min_p) and 0 <= self.min_p <= 1, "min_p", self.min_p, "a number from 0 to 1")
+        _require(
+            _is_real(self.repetition_penalty) and 0 < self.repetition_penalty <= 100,
+            "repetition_penalty",
+            self.repetition_penalty,
+            "a number above 0 and at most 100 (1 is off)",
+        )
+        _require(
+            isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop),
+            "stop",
+            self.stop,
+            "a tuple of non-empty strings",
+        )
+        _require(len(self.stop) <= MAX_STOP_STRINGS, "stop", self.stop, f"at most {MAX_STOP_STRINGS} strings long")
+        _require(
+            isinstance(self.stop_token_ids, tuple)
+            and all(_is_integer(token) and token >= 0 for token in self.stop_token_ids),
+            "stop_token_ids",
+            self.stop_token_ids,
+            "a tuple of token ids",
+        )
+        _require(
+            self.seed is None or (_is_integer(self.seed) and 0 <= self.seed <= MAX_SEED),
+            "seed",
+            self.seed,
+            f"a whole number from 0 to {MAX_SEED}, or None",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """Wall-clock times of one request, in seconds, from its arrival at the engine.
+
+    Attributes:
+        queued_s: until its first token was scheduled.
+        ttft_s: until its first generated token; `None` if it ended before one.
+        total_s: until it finished.
+    """
+
+    queued_s: float
+    ttft_s: float | None
+    total_s: float
+
+    def tokens_per_s(self, num_tokens: int) -> float | None:
+        """Decode speed: tokens after the first, over the time since the first; `None` if undefined."""
+        if self.ttft_s is None or num_tokens < 2 or self.total_s <= self.ttft_s:
+            return None
+        return (num_tokens - 1) / (self.total_s - self.ttft_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """A finished answer.
+
+    Attributes:
+        text: what was generated, before any stop string, without end-of-document tokens. A leading space is kept,
+            so that prompt + text is the whole document.
+        token_ids: every generated id, the stopping one included.
+        finish_reason: `stop` (end of document, stop id or stop string), `length` (max_tokens or context full),
+            `abort` (the caller went away).
+        stop_reason: the stop string or token id that ended it, else `None`.
+        num_prompt_tokens: tokens in the prompt.
+        seed: the seed that was used, given or drawn; running it again with it gives the same answer.
+        timing: see :class:`Timing`.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    stop_reason: str | int | None
+    num_prompt_tokens: int
+    seed: int
+    timing: Timing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamChunk:
+    """What is new since the previous chunk. The last chunk of a stream carries the whole `completion`.
+
+    The texts of all chunks, joined, are `completion.text`; text that may yet turn out to be the start of a stop
+    string or an unfinished UTF-8 character is held back until it is decided.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRequest:
+    """One continuation to score after its context, both as token ids; the continuation must not be empty.
+
+    An empty context is allowed only where the caller supplies a first token: position 0 of a sequence has no
+    prediction.
+    """
+
+    context_token_ids: tuple[int, ...]
+    continuation_token_ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.context_token_ids:
+            raise InvalidRequest("the context is empty: give at least one token, such as the end-of-document id")
+        if not self.continuation_token_ids:
+            raise InvalidRequest("the continuation is empty: there is nothing to score")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenScore:
+    """Scores of one continuation, one entry a token.
+
+    Attributes:
+        token_ids: the continuation.
+        logprobs: natural-log probability of each token given all before it.
+        is_greedy: whether each token is the most probable one at its place.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    is_greedy: tuple[bool, ...]
+
+    @property
+    def loglikelihood(self) -> float:
+        """Sum of the log-probabilities."""
+        return sum(self.logprobs)
+
+    @property
+    def all_greedy(self) -> bool:
+        """Whether greedy decoding would have produced the whole continuation."""
+        return all(self.is_greedy)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineInfo:
+    """What runs, for pages, records and /health. All values are plain data.
+
+    Attributes:
+        model_name: short name, such as `persimmon-8b-chat`; `source`: folder or Hub id it came from, and
+            `revision`, the Hub commit, where known.
+        family: `persimmon`, ...; `num_parameters`; `vocab_size` as in the weights; `context_length` in tokens.
+        weights_sha256: hash over names, shapes, dtypes and bytes of the files as stored; `tokenizer_sha256` of the
+            tokenizer file; these identify the answers a record holds.
+        device, dtype: such as `cuda:0`, `bfloat16`. `rope_position_dtype`: `float32` (as Hugging Face).
+        attention_backend: which attention runs and why.
+        block_size, num_blocks: KV cache, in tokens and blocks. max_num_requests: most requests running together.
+        notice: what every user must be told (the demonstration model's), or `None`. licence: of the weights.
+        versions: of the libraries in use.
+    """
+
+    model_name: str
+    source: str
+    revision: str | None
+    family: str
+    num_parameters: int
+    vocab_size: int
+    context_length: int
+    weights_sha256: str
+    tokenizer_sha256: str
+    device: str
+    dtype: str
+    rope_position_dtype: str
+    attention_backend: str
+    block_size: int
+    num_blocks: int
+    max_num_requests: int
+    notice: str | None
+    licence: str | None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as a JSON-ready dict."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineStats:
+    """A snapshot of the engine's load, all counts.
+
+    `num_free_blocks` counts KV blocks not held by any request; the null block is never free.
+    """
+
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_usable_blocks: int
+    num_generated_tokens: int
+    num_prompt_tokens: int
+    num_finished: int
+    num_aborted: int
+    num_preemptions: int
+    num_steps: int
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to ids and back."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]: ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; no BOS or EOS is added."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of a whole document; special tokens give nothing and a leading dummy space is dropped."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The UTF-8 bytes one id stands for inside a text; special tokens give b""."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn. `prefix` is text before the whole conversation (these models have no system role)."""
+
+    role: Literal["prefix", "user", "assistant"]
+    content: str
+
+
+class ChatTemplate(Protocol):
+    """How a checkpoint's family writes a conversation as one prompt."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings at which a client must cut, beside the end-of-document token."""
+        ...
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        """The prompt up to where the next answer begins; if the last message is the assistant's, up to its end, so
+        that it is continued.
+
+        Raises:
+            InvalidRequest: no user message, or turns out of order.
+        """
+        ...
+
+    def answer(self, text: str) -> str:
+        """A completion's text as it should be shown and put back into the history (outer blanks dropped)."""
+        ...
+
+
+class CompletionStream(Protocol):
+    """A running request. Iterate it (`for` or `async for`), or poll it with a timeout; leaving its context, or
+    `abort()`, ends the request and frees what it holds. Errors of the request are raised from the read."""
+
+    def next_chunk(self, timeout: float | None = None) -> StreamChunk | None:
+        """The next chunk, waiting at most `timeout` seconds; `None` if none came in time.
+
+        Raises:
+            StopIteration: the stream has ended.
+            EngineError: the request failed.
+        """
+        ...
+
+    async def anext_chunk(self, timeout: float | None = None) -> StreamChunk | None:
+        """As :meth:`next_chunk`, without blocking the event loop; raises StopAsyncIteration at the end."""
+        ...
+
+    def abort(self) -> None:
+        """End the request now; safe to call twice, after the end, or from any thread."""
+        ...
+
+    def __iter__(self) -> Iterator[StreamChunk]: ...
+
+    def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Engine(Protocol):
+    """A loaded model that takes requests from any thread or event loop.
+
+    All methods raise InvalidRequest (bad values, prompt too long) before anything is queued, and EngineClosed after
+    `close`.
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def chat_template(self) -> ChatTemplate: ...
+
+    def stats(self) -> EngineStats: ...
+
+    def generate(
+        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+    ) -> list[Completion]:
+        """Continue all prompts, batched; results in the order of the prompts."""
+        ...
+
+    async def agenerate(
+        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+    ) -> list[Completion]:
+        """As :meth:`generate`; cancelling it aborts its requests."""
+        ...
+
+    def stream(self, prompt: Prompt, params: SamplingParams) -> CompletionStream:
+        """Start one request and read it as it grows, from a thread or an event loop."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
+        """Log-probability and is-greedy flag of every continuation token; results in order."""
+        ...
+
+    async def ascore(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
+        """As :meth:`score`; cancelling it aborts its requests."""
+        ...
+
+    def close(self) -> None:
+        """Abort what runs, stop the loop, free the memory; safe to call twice."""
+        ...

@@ -1,0 +1,34 @@
+"""Cached causal attention, as the families call it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kernels.paged_attention import paged_attention_reference, write_kv_reference
+from model.layers.forward_batch import ForwardBatch
+from model.layers.kv_cache import LayerCache
+
+ATTENTION_BACKEND = "reference: torch scaled_dot_product_attention over gathered KV pages"
+
+
+def cached_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, cache: LayerCache, batch: ForwardBatch, scale: float
+) -> Tensor:
+    """Write the new keys and values, then attend over all of each sequence.
+
+    Args:
+        query: [num_tokens, num_heads, head_dim]; key, value: [num_tokens, num_kv_heads, head_dim].
+
+    Returns:
+        [num_tokens, num_heads, head_dim].
+    """
+    write_kv_reference(key, value, cache.key, cache.value, slot_mapping=batch.slot_mapping)
+    return paged_attention_reference(
+        query,
+        cache.key,
+        cache.value,
+        query_start_loc=batch.query_start_loc,
+        seq_lens=batch.seq_lens,
+        block_tables=batch.block_tables,
+        scale=scale,
+    )

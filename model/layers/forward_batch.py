@@ -1,0 +1,40 @@
+"""One step's input, as pure data: what every forward is given, explicitly, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForwardBatch:
+    """The new tokens of several sequences, packed end to end.
+
+    Integer tensors are int64 and live on the model's device. `num_tokens` counts the packed new tokens, `num_seqs`
+    the sequences; sequence i owns tokens `query_start_loc[i]` to `query_start_loc[i + 1]`.
+
+    Attributes:
+        input_ids: [num_tokens] token ids.
+        positions: [num_tokens] place of each token in its sequence.
+        rotary_lens: [num_tokens] sequence length that length-dependent rotary embeddings (dynamic NTK) see for each
+            token: the prompt's length inside the prompt, position + 1 after it. Being a property of the token and not
+            of the step, it makes chunked, preempted and whole prefills the same.
+        slot_mapping: [num_tokens] where the token's key and value go: block * block_size + offset.
+        query_start_loc: [num_seqs + 1] running sum of new tokens.
+        seq_lens: [num_seqs] tokens in the sequence after this step, cached ones included.
+        block_tables: [num_seqs, max_blocks] KV blocks of each sequence, padded with the null block 0.
+        logits_indices: [num_rows] packed tokens whose final hidden state is wanted.
+        max_query_len: most new tokens in one sequence; max_seq_len: longest sequence.
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    rotary_lens: Tensor
+    slot_mapping: Tensor
+    query_start_loc: Tensor
+    seq_lens: Tensor
+    block_tables: Tensor
+    logits_indices: Tensor
+    max_query_len: int
+    max_seq_len: int

@@ -1,0 +1,39 @@
+"""The paged key-value cache: two tensors a layer, cut into blocks that sequences own one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """One layer's cache: `key` and `value` are [num_blocks, block_size, num_kv_heads, head_dim]."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KVCacheShape:
+    """What a family needs for each token: num_layers x 2 x num_kv_heads x head_dim values."""
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+
+    def bytes_per_token(self, dtype: torch.dtype) -> int:
+        """Bytes one token takes in all layers."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * dtype.itemsize
+
+    def allocate(
+        self, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> list[LayerCache]:
+        """One cache a layer, zeroed: masked slots are multiplied by probability 0, and 0 x NaN is NaN."""
+        shape = (num_blocks, block_size, self.num_kv_heads, self.head_dim)
+        return [
+            LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+            for _ in range(self.num_layers)
+        ]

@@ -1,0 +1,187 @@
+"""From a checkpoint's name to a running engine: the one constructor `app` and `evals` use."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from model.checkpoint.card import read_card
+from model.checkpoint.config_json import read_json
+from model.checkpoint.errors import CheckpointError
+from model.checkpoint.fingerprint import file_sha256, weights_sha256
+from model.checkpoint.load import load_model
+from model.checkpoint.source import resolve
+from model.engine.block_pool import BlockPool
+from model.engine.core import EngineCore
+from model.engine.engine import LocalEngine
+from model.engine.memory_plan import plan_memory
+from model.engine.model_runner import ModelRunner
+from model.engine.scheduler import Scheduler
+from model.interface import EngineInfo, InvalidRequest
+from model.layers.attention import ATTENTION_BACKEND
+from model.tokenizer import load_tokenizer, tokenizer_file
+
+logger = logging.getLogger(__name__)
+
+DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "persimmon-demo"
+
+DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16"]
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_LIBRARIES = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors")
+
+
+def open_engine(
+    checkpoint: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_num_requests: int = 32,
+    max_num_batched_tokens: int = 2048,
+    block_size: int = 16,
+    kv_cache_tokens: int | None = None,
+) -> LocalEngine:
+    """Load a checkpoint and start its engine.
+
+    Args:
+        checkpoint: folder or Hub id; `revision`: Hub branch, tag or commit.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32` or `bfloat16`.
+        max_num_requests: most requests running together; more wait.
+        max_num_batched_tokens: most tokens computed in one step.
+        block_size: tokens in a KV block.
+        kv_cache_tokens: size of the KV cache; `None` fills the memory that may be used.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        InvalidRequest: an option's value breaks its rule.
+        EngineError: there is not enough memory.
+    """
+    torch_device = choose_device(device)
+    torch_dtype = choose_dtype(dtype, torch_device)
+    for name, value in (("max_num_requests", max_num_requests), ("block_size", block_size)):
+        if value < 1:
+            raise InvalidRequest(f"{name}={value} is not allowed: {name} must be at least 1")
+    if max_num_batched_tokens < max_num_requests:
+        raise InvalidRequest(
+            f"max_num_batched_tokens={max_num_batched_tokens} is not allowed: it must be at least "
+            f"max_num_requests={max_num_requests}"
+        )
+    source = resolve(checkpoint, revision=revision)
+    folder = source.folder
+    config = read_json(folder / "config.json")
+    eos_token_ids = _eos_token_ids(folder, config)
+    tokenizer = load_tokenizer(folder, bos_token_id=_token_id(config, "bos_token_id"), eos_token_ids=eos_token_ids)
+    card = read_card(folder, name=checkpoint)
+    model = load_model(folder, device=torch_device, dtype=torch_dtype)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            f"{tokenizer_file(folder)} has {tokenizer.vocab_size} tokens but the weights have only "
+            f"{model.config.vocab_size}: tokenizer and weights do not belong together"
+        )
+    plan = plan_memory(
+        model.config.kv_cache_shape,
+        context_length=model.config.context_length,
+        max_num_requests=max_num_requests,
+        block_size=block_size,
+        dtype=torch_dtype,
+        device=torch_device,
+        kv_cache_tokens=kv_cache_tokens,
+    )
+    logger.info("%s", plan)
+    info = EngineInfo(
+        model_name=Path(checkpoint).name,
+        source=source.name,
+        revision=source.revision,
+        family=config["model_type"],
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        vocab_size=model.config.vocab_size,
+        context_length=model.config.context_length,
+        weights_sha256=weights_sha256(folder),
+        tokenizer_sha256=file_sha256(tokenizer_file(folder)),
+        device=str(torch_device),
+        dtype=str(torch_dtype).removeprefix("torch."),
+        rope_position_dtype="float32",
+        attention_backend=ATTENTION_BACKEND,
+        block_size=block_size,
+        num_blocks=plan.num_blocks,
+        max_num_requests=max_num_requests,
+        notice=card.notice,
+        licence=card.licence,
+        versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+    )
+    runner = ModelRunner(model, num_blocks=plan.num_blocks, block_size=block_size)
+    scheduler = Scheduler(
+        BlockPool(plan.num_blocks, block_size),
+        max_num_requests=max_num_requests,
+        max_num_batched_tokens=max_num_batched_tokens,
+    )
+    return LocalEngine(
+        EngineCore(runner, scheduler, tokenizer, eos_token_ids=eos_token_ids),
+        info=info,
+        tokenizer=tokenizer,
+        chat_template=model.chat_template,
+        max_request_tokens=min(model.config.context_length, plan.num_tokens),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a torch device.
+
+    Raises:
+        InvalidRequest: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    index = name.removeprefix("cuda").removeprefix(":") or "0"
+    if not name.startswith("cuda") or not index.isdigit():
+        raise InvalidRequest(f"device={name!r} is not allowed: use auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if int(index) >= count:
+        raise InvalidRequest(f"device={name!r} is not there: this machine has {count} CUDA devices")
+    return torch.device("cuda", int(index))
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`, `float32` or `bfloat16` as a torch dtype.
+
+    Raises:
+        InvalidRequest: another name; float16 with its reason.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name == "float16":
+        raise InvalidRequest(
+            "dtype='float16' is not allowed: squared ReLU overflows it from inputs of 256 on; use bfloat16"
+        )
+    if name not in DTYPES:
+        raise InvalidRequest(f"dtype={name!r} is not allowed: use auto, {' or '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _token_id(config: Mapping[str, Any], key: str) -> int | None:
+    value = config.get(key)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise CheckpointError(f"config.json has {key}={value!r}: it must be a token id or null")
+    return value
+
+
+def _eos_token_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """End-of-document ids of config.json and generation_config.json, each once."""
+    found: list[int] = []
+    generation = folder / "generation_config.json"
+    for values in (config, read_json(generation) if generation.is_file() else {}):
+        value = values.get("eos_token_id")
+        for token in value if isinstance(value, list) else [value]:
+            token_id = _token_id({"eos_token_id": token}, "eos_token_id")
+            if token_id is not None and token_id not in found:
+                found.append(token_id)
+    return tuple(found)
