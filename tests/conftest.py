@@ -25,6 +25,7 @@ TRAINING_TEXT = [
     "The quick brown fox jumps over the lazy dog; 0123456789 times, they say!",
     "def add(a, b):  return a + b",
     "Été naïve façade, größer, mañana.",
+    " ".join(map(chr, range(33, 127))),  # the exporter needs every character it has to spell
 ]
 
 
@@ -35,7 +36,7 @@ def sentencepiece_model() -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TRAINING_TEXT * 20),
         model_writer=stream,
-        vocab_size=420,
+        vocab_size=460,
         hard_vocab_limit=False,
         model_type="unigram",
         byte_fallback=True,

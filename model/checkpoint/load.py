@@ -1,7 +1,7 @@
 """Weights from safetensors into a model, tensor by tensor, straight to the target device and dtype.
 
 The model is built without memory, all names and shapes are checked against the files' headers, and only then is
-memory taken: the model once, plus the tensor in hand.
+memory taken: the model once, plus the mapped shard in hand.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from model.checkpoint.errors import CheckpointError
 from model.checkpoint.safetensors_files import TensorEntry, read_entries
 from model.families.registry import CausalLM, family_class
 
+COPY_BYTES = 16 << 20  # a tensor is copied in slices of rows of about this size, so that it never exists twice
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
@@ -113,6 +114,9 @@ def _copy_tensors(parameters: Mapping[str, Tensor], entries: Mapping[str, Tensor
         try:
             with safe_open(path, framework="pt") as file:
                 for entry in group:
-                    parameters[entry.name].copy_(file.get_tensor(entry.name))
+                    parameter, stored = parameters[entry.name], file.get_slice(entry.name)
+                    rows = max(1, COPY_BYTES * len(parameter) // parameter.nbytes)
+                    for start in range(0, len(parameter), rows):
+                        parameter[start : start + rows].copy_(stored[start : start + rows])
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}): fetch it again") from None

@@ -37,14 +37,18 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[int]:
     maximum, token_ids = logits.max(dim=-1)
     if not maximum.isfinite().all():
         raise EngineError("the model's logits are not finite: load it with --dtype float32 or bfloat16")
-    drawn = [i for i, param in enumerate(params) if param.temperature > 0]
-    if drawn:
-        uniforms = [uniform(requests[i].seed, requests[i].num_generated) for i in drawn]
-        token_ids[drawn] = _draw(
-            logits[drawn],
-            [params[i] for i in drawn],
-            torch.tensor(uniforms, dtype=torch.float64, device=logits.device),
-        )
+    # Rows with and without filters draw in different orders of the vocabulary, so each kind goes by itself: a row's
+    # token must not depend on its neighbours.
+    for filtered in (False, True):
+        drawn = [i for i, param in enumerate(params) if param.temperature > 0 and _has_filter(param) is filtered]
+        if drawn:
+            uniforms = [uniform(requests[i].seed, requests[i].num_generated) for i in drawn]
+            draw = _draw_filtered if filtered else _draw
+            token_ids[drawn] = draw(
+                logits[drawn],
+                [params[i] for i in drawn],
+                torch.tensor(uniforms, dtype=torch.float64, device=logits.device),
+            )
     result: list[int] = token_ids.tolist()
     return result
 
@@ -67,26 +71,37 @@ def _penalize_repetition(row: Tensor, token_ids: Sequence[int], penalty: float) 
     row[seen] = torch.where(values > 0, values / penalty, values * penalty)
 
 
+def _has_filter(params: SamplingParams) -> bool:
+    return params.top_k > 0 or params.top_p < 1 or params.min_p > 0
+
+
 def _draw(logits: Tensor, params: Sequence[SamplingParams], uniforms: Tensor) -> Tensor:
-    """Filter and draw: [num_rows, vocab_size] float32, uniforms [num_rows] float64 -> [num_rows] int64."""
+    """Draw from all tokens: [num_rows, vocab_size] float32, uniforms [num_rows] float64 -> [num_rows] int64."""
+    return _inverse_cdf(_tempered(logits, params).softmax(dim=-1), uniforms)
 
-    def column(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
 
+def _draw_filtered(logits: Tensor, params: Sequence[SamplingParams], uniforms: Tensor) -> Tensor:
+    """As :func:`_draw`, from the tokens that top-k, top-p and min-p leave."""
     vocab_size = logits.shape[-1]
-    # A temperature near 0 must not overflow to inf - inf: take the maximum off before dividing.
-    logits = (logits - logits.max(dim=-1, keepdim=True).values) / column([p.temperature for p in params])
-    if all(p.top_k == 0 and p.top_p == 1.0 and p.min_p == 0.0 for p in params):
-        return _inverse_cdf(logits.softmax(dim=-1), uniforms)
-    logits, order = logits.sort(dim=-1, descending=True, stable=True)
+    logits, order = _tempered(logits, params).sort(dim=-1, descending=True, stable=True)
     ranks = torch.arange(vocab_size, device=logits.device)
-    logits = logits.masked_fill(ranks >= column([p.top_k or vocab_size for p in params]), -torch.inf)
+    logits = logits.masked_fill(ranks >= _column(logits, [p.top_k or vocab_size for p in params]), -torch.inf)
     probabilities = logits.softmax(dim=-1)
     mass_before = probabilities.cumsum(dim=-1) - probabilities
-    dropped = (ranks > 0) & (mass_before >= column([p.top_p for p in params]))
-    dropped |= probabilities < column([p.min_p for p in params]) * probabilities[:, :1]
+    dropped = (ranks > 0) & (mass_before >= _column(logits, [p.top_p for p in params]))
+    dropped |= probabilities < _column(logits, [p.min_p for p in params]) * probabilities[:, :1]
     chosen = _inverse_cdf(probabilities.masked_fill(dropped, 0.0), uniforms)
     return order.gather(-1, chosen[:, None])[:, 0]
+
+
+def _tempered(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """Logits over temperature, after their maximum is taken off: a temperature near 0 must not give inf - inf."""
+    return (logits - logits.max(dim=-1, keepdim=True).values) / _column(logits, [p.temperature for p in params])
+
+
+def _column(like: Tensor, values: Sequence[float]) -> Tensor:
+    """[num_rows, 1] float32 on the device of `like`."""
+    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]
 
 
 def _inverse_cdf(weights: Tensor, uniforms: Tensor) -> Tensor:

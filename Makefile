@@ -1,0 +1,78 @@
+# Targets with a comment after ## are listed by `make help`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# A folder in Hugging Face's layout, or a Hub id such as adept/persimmon-8b-chat; empty: the bundled demonstration model
+CHECKPOINT ?=
+DEVICE ?= auto
+DTYPE ?= auto
+HOST ?= 127.0.0.1
+PORT ?= 7860
+# A folder of JSONL files in the Hub datasets' columns, `hub`, or `demo`; empty: `demo` for the bundled model, else `hub`
+DATA ?=
+TASKS ?=
+LIMIT ?=
+
+export GRADIO_ANALYTICS_ENABLED := False
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+MODEL_OPTIONS = $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --device $(DEVICE) --dtype $(DTYPE)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Options: CHECKPOINT=<folder or Hub id> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16 PORT=7860"
+	@echo "         DATA=<folder>|hub|demo TASKS=<name,...> LIMIT=<items> (make eval)"
+
+.PHONY: setup
+setup: $(VENV)/.installed $(VENV)/.gpu ## make the virtual environment and install what is pinned (GPU extras where a GPU is found)
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	touch $@
+
+# flash-attn is built from source and may not build everywhere; without it the app says which attention runs instead.
+$(VENV)/.gpu: $(VENV)/.installed requirements-gpu.txt
+	@if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then \
+		$(BIN)/pip install --disable-pip-version-check --no-build-isolation -r requirements-gpu.txt || \
+		echo "The GPU extras of requirements-gpu.txt did not install (see above); everything runs without them."; \
+	fi
+	@touch $@
+
+.PHONY: demo
+demo: setup ## open the chat on the bundled small checkpoint (or CHECKPOINT=...)
+	$(BIN)/python -m app $(MODEL_OPTIONS) --host $(HOST) --port $(PORT)
+
+.PHONY: eval
+eval: setup ## evaluate the bundled checkpoint offline (or CHECKPOINT=... DATA=...), then write results/
+	$(BIN)/python -m evals run $(MODEL_OPTIONS) $(if $(DATA),--data "$(DATA)") $(if $(TASKS),--tasks $(TASKS)) $(if $(LIMIT),--limit $(LIMIT))
+
+.PHONY: results
+results: setup ## render results/README.md again from the records
+	$(BIN)/python -m evals report
+
+.PHONY: demo-model
+demo-model: setup ## train the bundled checkpoint again, from nothing (CPU, under an hour)
+	$(BIN)/python -m model.demo.train
+	$(BIN)/python -m model.demo.measure
+
+.PHONY: check
+check: setup ## lint, types and fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+.PHONY: test
+test: setup ## all tests (those in a browser need Chromium)
+	$(BIN)/python -m pytest
+
+.PHONY: clean
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
