@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from model.checkpoint.safetensors_files import read_entries
+from model.checkpoint.weight_files import read_entries
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

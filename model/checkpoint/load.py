@@ -1,4 +1,4 @@
-"""Weights from safetensors into a model, tensor by tensor, straight to the target device and dtype.
+"""Weights from files into a model, tensor by tensor, straight to the target device and dtype.
 
 The model is built without memory, all names and shapes are checked against the files' headers, and only then is
 memory taken: the model once, plus the mapped shard in hand.
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model.checkpoint.config_json import read_json
 from model.checkpoint.errors import CheckpointError
-from model.checkpoint.safetensors_files import TensorEntry, read_entries
+from model.checkpoint.safetensors_header import TensorEntry
+from model.checkpoint.weight_files import open_tensors, read_entries
 from model.families.registry import CausalLM, family_class
 
 COPY_BYTES = 16 << 20  # a tensor is copied in slices of rows of about this size, so that it never exists twice
@@ -32,7 +32,7 @@ def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Cau
     of the vocabulary is read from the weights, because trimmed derivatives exist whose config still says 262,144.
 
     Args:
-        folder: with config.json and safetensors files.
+        folder: with config.json and weight files.
         device, dtype: where and as what the weights end up.
 
     Raises:
@@ -102,21 +102,17 @@ def _check_tied(head: TensorEntry, embedding: TensorEntry | None) -> None:
 
 
 def _read(entry: TensorEntry) -> Tensor:
-    with safe_open(entry.file, framework="pt") as file:
-        tensor: Tensor = file.get_tensor(entry.name)
-    return tensor
+    with open_tensors(entry.file) as stored:
+        return stored(entry.name)[:]
 
 
 @torch.no_grad()
 def _copy_tensors(parameters: Mapping[str, Tensor], entries: Mapping[str, TensorEntry]) -> None:
     ordered = sorted(entries.values(), key=lambda entry: entry.file)
     for path, group in itertools.groupby(ordered, key=lambda entry: entry.file):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for entry in group:
-                    parameter, stored = parameters[entry.name], file.get_slice(entry.name)
-                    rows = max(1, COPY_BYTES * len(parameter) // parameter.nbytes)
-                    for start in range(0, len(parameter), rows):
-                        parameter[start : start + rows].copy_(stored[start : start + rows])
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}): fetch it again") from None
+        with open_tensors(path) as stored:
+            for entry in group:
+                parameter, source = parameters[entry.name], stored(entry.name)
+                rows = max(1, COPY_BYTES * len(parameter) // parameter.nbytes)
+                for start in range(0, len(parameter), rows):
+                    parameter[start : start + rows].copy_(source[start : start + rows])

@@ -8,15 +8,19 @@ from pathlib import Path
 
 from model.checkpoint.errors import CheckpointError
 
-# What a model needs from a Hub repository; pickles, other frameworks' weights and code are left there.
+# What a model needs from a Hub repository; other frameworks' weights and code are left there, and PyTorch's pickles too
+# unless there is nothing else.
 HUB_PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "adept_vocab.model", "README.md")
+PICKLE_PATTERN = "pytorch_model*.bin"
+PROJECT = Path(__file__).parent.parent.parent
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSource:
-    """`folder` on disk; `name` as the user gave it; `revision`: the Hub commit, `None` for a plain folder."""
+    """`folder` on disk; `name` as the user gave it, relative to the project where it is inside; `revision`: the Hub
+    commit, `None` for a plain folder."""
 
     folder: Path
     name: str
@@ -37,7 +41,9 @@ def resolve(checkpoint: str, *, revision: str | None = None) -> CheckpointSource
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"revision {revision!r} was given for the folder {folder}: only Hub ids have one")
-        return CheckpointSource(folder.resolve(), checkpoint, None)
+        resolved = folder.resolve()
+        inside = resolved.is_relative_to(PROJECT)
+        return CheckpointSource(resolved, str(resolved.relative_to(PROJECT)) if inside else checkpoint, None)
     if folder.exists():
         raise CheckpointError(f"{folder} is a file: give the checkpoint's folder")
     if not _HUB_ID.fullmatch(checkpoint):
@@ -53,6 +59,8 @@ def _download(repo_id: str, revision: str | None) -> tuple[Path, str, str | None
 
     try:
         path = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(HUB_PATTERNS)))
+        if not any(path.glob("*.safetensors")):
+            snapshot_download(repo_id, revision=revision, allow_patterns=[PICKLE_PATTERN])
     except GatedRepoError:
         raise CheckpointError(
             f"{repo_id} is gated on the Hub: accept its licence there and run 'hf auth login'"
