@@ -1,0 +1,1 @@
+"""lm-eval task files and, beside them, the functions they name. They read no model and keep no state."""
