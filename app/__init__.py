@@ -1,0 +1,1 @@
+"""The web app: pages over one engine, which it knows by `model.interface` only."""

@@ -1,0 +1,105 @@
+"""Markdown that shows what was written, and the facts below an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.answer_view import FACTS_MARK, answer_facts, chatbot_messages, from_markdown, to_markdown
+from app.chat_session import Answer, Conversation
+from model.interface import Completion, FinishReason, Timing
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a < b and c<d", "a < b and c&LT;d"),
+        ("<b>bold</b>", "&LT;b>bold&LT;/b>"),
+        ("\\<b> &lt;b> &copy; a&b; &", "\\&LT;b> &AMP;lt;b> &AMP;copy; a&AMP;b; &"),
+        ("http://host/'><b>", "http://host/'>&LT;b>"),
+        ("<!-- x --><?y?>", "&LT;!-- x -->&LT;?y?>"),
+        ("`<b>` and <b>", "`<b>` and &LT;b>"),
+        ("``a ` <b>`` <i>", "``a ` <b>`` &LT;i>"),
+        ("one ` tick <b>", "one ` tick &LT;b>"),
+        ("a ` tick\n\n<b> and ` another", "a ` tick\n\n&LT;b> and ` another"),
+        ("```html\n<b>\n```\n<b>", "```html\n<b>\n```\n&LT;b>"),
+        ("~~~\n```\n<b>\n~~~\n<b>", "~~~\n```\n<b>\n~~~\n&LT;b>"),
+        ("```\n<b>", "```\n<b>"),
+        ("", ""),
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_tags_are_shown_and_code_is_left_alone(text: str, shown: str) -> None:
+    assert to_markdown(text) == shown
+
+
+@pytest.mark.parametrize("text", ["a < b", "What is <b>this</b>?", "`<b>`", "x <!-- y -->", "&lt;b&gt; \\<"])
+def test_an_edited_message_loses_its_escapes(text: str) -> None:
+    assert from_markdown(to_markdown(text)) == text
+
+
+def test_python_without_a_fence_gets_one() -> None:
+    code = "def f(x):\n    if x < 1:\n        return '<b>'\n\n    return x\n\ndef g():\n    pass"
+    assert to_markdown(f"Here:\n{code}\nThat is <all>.") == (f"Here:\n```python\n{code}\n```\nThat is &LT;all>.")
+    assert to_markdown(f"```python\n{code}\n```") == f"```python\n{code}\n```"
+    for prose in ("for example:\nthis", "if so: yes", "class:\n\n    quoted"):
+        assert to_markdown(prose) == prose
+
+
+def finished(reason: FinishReason, *, text: str = "a", **values: Any) -> Answer:
+    timing = Timing(queued_s=values.pop("queued_s", 0.0), ttft_s=values.pop("ttft_s", 0.25), total_s=1.25)
+    completion = Completion(
+        text=text,
+        token_ids=(1,) * 11,
+        finish_reason=reason,
+        stop_reason=None,
+        num_prompt_tokens=1000,
+        seed=7,
+        timing=timing,
+    )
+    speed = timing.tokens_per_s(11)
+    return Answer(text=text, phase="done", completion=completion, tokens_per_s=speed, **values)
+
+
+def test_facts_of_a_whole_answer() -> None:
+    assert answer_facts(finished("stop"), 2048) == [
+        "Complete",
+        "first token after 0.25 s",
+        "10.0 tokens/s",
+        "11 tokens",
+        "context 1,011 of 2,048",
+        "seed 7",
+    ]
+
+
+def test_facts_say_why_an_answer_is_not_whole() -> None:
+    assert answer_facts(finished("length", max_tokens=11), 2048)[0] == "**Cut off** at the limit of 11 tokens"
+    assert answer_facts(finished("length", max_tokens=99), 1011)[0] == "**Cut off**: the context is full"
+    stopped = answer_facts(finished("abort", ttft_s=None, queued_s=1.0), 2048)
+    assert stopped[0] == "Stopped"
+    assert not any("first token" in fact for fact in stopped)
+    assert answer_facts(Answer(phase="failed", error="out of luck"), 2048) == ["**Failed**: out of luck"]
+    assert answer_facts(Answer(phase="done"), 2048) == ["Stopped"]
+
+
+def test_facts_while_it_runs() -> None:
+    assert answer_facts(Answer(phase="waiting", num_waiting=3, elapsed_s=1.0), 2048) == [
+        "Waiting for a free place, 3 in the queue, 1.0 s"
+    ]
+    assert answer_facts(Answer(phase="reading", elapsed_s=0.5), 2048) == ["Reading the prompt, 0.5 s"]
+    assert answer_facts(Answer(phase="writing", num_tokens=1), 2048) == ["Writing", "1 token"]
+    waited = finished("stop", queued_s=0.2)
+    assert "first token after 0.25 s (0.20 s of it in the queue)" in answer_facts(waited, 2048)
+
+
+def test_each_answer_is_its_text_and_its_facts() -> None:
+    conversation = Conversation().ask("<q>").answered(finished("stop", text="```\nopen")).ask("next")
+    messages = chatbot_messages(conversation, 2048)
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    texts = [[part["text"] for part in message["content"]] for message in messages]  # type: ignore[attr-defined]
+    assert texts[0] == ["&LT;q>"]
+    assert texts[1][0] == "```\nopen"
+    assert texts[1][1].startswith(f"{FACTS_MARK}Complete · first token after")
+    running = chatbot_messages(Conversation().ask("q").answered(Answer()), 2048)[1]
+    assert running["content"][0]["text"] == "…"  # type: ignore[index]

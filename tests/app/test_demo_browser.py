@@ -1,0 +1,104 @@
+"""The whole program on the bundled checkpoint: `python -m app`, a real Chromium, a real engine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+from model.open_engine import DEMO_CHECKPOINT
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The running program and its address."""
+    if not DEMO_CHECKPOINT.is_dir():
+        pytest.skip("the bundled checkpoint is not there")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "--port", "0", "--device", "cpu"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    guard = threading.Timer(120, process.kill)
+    guard.start()
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if ready := re.match(r"Ready: (http://\S+)", line):
+            break
+    else:
+        pytest.fail(f"the program ended before it was ready:\n{said}")
+    yield process, ready.group(1)
+    guard.cancel()
+    process.kill()
+    process.wait()
+
+
+def health(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{address}/health", timeout=10) as reply:
+        state: dict[str, Any] = json.load(reply)
+    return state
+
+
+def test_the_bundled_model_answers_stops_and_ends(
+    program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any]
+) -> None:
+    process, address = program
+    state = health(address)
+    tab = open_tab(address)
+    if state["notice"] is not None:
+        assert tab.page.get_by_role("note").inner_text() == state["notice"]
+    tab.ask("What is 3 plus 4?")
+    tab.wait_until_done(1)
+    assert tab.answers.first.inner_text().strip("…")
+    facts = tab.facts.first.inner_text()
+    assert re.search(r"first token after \d+\.\d\d s .* tokens/s .* context [\d,]+ of [\d,]+ · seed \d+", facts), facts
+
+    # Unlikely tokens keep a small model from ending its answer, mostly: one of a few tries can be stopped.
+    tab.page.get_by_label("Max tokens").fill("")
+    tab.page.get_by_label("Temperature").first.fill("2")
+    tab.ask("Tell me a story.")
+    for _ in range(20):
+        with contextlib.suppress(PlaywrightTimeout):
+            tab.button("Stop").click(timeout=1000)
+        tab.wait_until_done(2)
+        if "Stopped" in tab.facts.nth(1).inner_text():
+            break
+        tab.button("Retry").click()
+    else:
+        pytest.fail("no answer was long enough to be stopped")
+    start = time.monotonic()
+    while health(address)["stats"]["num_running"]:
+        assert time.monotonic() - start < 1
+    tab.button("Retry").click()
+    tab.facts.nth(1).filter(has_text=re.compile("Writing|seed")).wait_for()
+    assert tab.errors == []
+    assert tab.outside == []
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert process.stdout is not None
+    assert "Traceback" not in process.stdout.read()
+    tab.page.close()
+    tab.errors.clear()  # of the connection that ended

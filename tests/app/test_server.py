@@ -1,0 +1,81 @@
+"""The server's routes and headers, and the command line up to the model."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from fastapi.testclient import TestClient
+from scripted_engine import ScriptedEngine
+
+from app.__main__ import main
+from app.server import create_app
+
+
+def test_health_tells_what_runs_until_the_engine_closes() -> None:
+    engine = ScriptedEngine(notice="A demonstration model.")
+    with TestClient(create_app(engine)) as client:
+        reply = client.get("/health")
+        assert reply.status_code == 200
+        state = reply.json()
+        assert state["ready"] is True
+        assert (state["model_name"], state["device"], state["dtype"]) == ("scripted-engine", "cpu", "float32")
+        assert state["attention_backend"].startswith("scripted")
+        assert state["notice"] == "A demonstration model."
+        assert state["stats"]["num_running"] == 0
+    engine.close()
+
+
+def test_every_page_forbids_the_browser_to_call_out() -> None:
+    engine = ScriptedEngine()
+    with TestClient(create_app(engine)) as client:
+        for path in ("/", "/health", "/config", "/not-there"):
+            headers = client.get(path).headers
+            policy = headers["content-security-policy"]
+            assert "default-src 'self'" in policy
+            assert "unsafe-eval" not in policy
+            assert "http:" not in policy
+            assert "https:" not in policy
+            assert headers["x-dns-prefetch-control"] == "off"
+        assert "fonts.googleapis" not in client.get("/").text
+    engine.close()
+
+
+def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["--port", str(port)]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: port {port} of 127.0.0.1 cannot be used")
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_other_machines_are_let_in_only_when_asked_for(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--host", host]) == 1
+    assert "--allow-remote" in capsys.readouterr().err
+
+
+def test_a_wrong_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--prot", "1"], ["--port", "99999"], ["--dtype", "int3"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+    assert "--port 99999 is not allowed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_not_there_is_one_sentence() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "--port", "0", "--checkpoint", "no-such-folder/at-all/here"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert "Traceback" not in ended.stderr
