@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 CHECKPOINT ?=
 DEVICE ?= auto
 DTYPE ?= auto
+# Rotary positions as Hugging Face computes them (float32) or as Adept's server did (bfloat16)
+ROPE ?= float32
 HOST ?= 127.0.0.1
 PORT ?= 7860
 # A folder of JSONL files in the Hub datasets' columns, `hub`, or `demo`; empty: `demo` for the bundled model, else `hub`
@@ -17,7 +19,8 @@ LIMIT ?=
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-MODEL_OPTIONS = $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --device $(DEVICE) --dtype $(DTYPE)
+MODEL_OPTIONS = $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --device $(DEVICE) --dtype $(DTYPE) \
+	--rope-position-dtype $(ROPE)
 
 .DEFAULT_GOAL := help
 
@@ -25,7 +28,7 @@ MODEL_OPTIONS = $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --device $(DEVI
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Options: CHECKPOINT=<folder or Hub id> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16 PORT=7860"
+	@echo "Options: CHECKPOINT=<folder or Hub id> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16|float16 ROPE=float32|bfloat16 PORT=7860"
 	@echo "         DATA=<folder>|hub|demo TASKS=<name,...> LIMIT=<items> (make eval)"
 
 .PHONY: setup

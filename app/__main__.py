@@ -50,7 +50,14 @@ def _open_and_serve(options: argparse.Namespace, listener: socket.socket) -> int
     checkpoint = options.checkpoint or str(DEMO_CHECKPOINT)
     print(f"Loading {checkpoint} …", flush=True)
     try:
-        engine = open_engine(checkpoint, device=options.device, dtype=options.dtype)
+        engine = open_engine(
+            checkpoint,
+            revision=options.revision,
+            device=options.device,
+            dtype=options.dtype,
+            rope_position_dtype=options.rope_position_dtype,
+            context_length=options.context_length,
+        )
     except EngineError as error:
         return _fail(str(error))
     try:
@@ -74,6 +81,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         choices=("auto", "float32", "bfloat16", "float16"),
         help="number format; auto is bfloat16 on a GPU and float32 on a CPU",
     )
+    parser.add_argument("--revision", help="of a Hub checkpoint: branch, tag or commit")
+    parser.add_argument(
+        "--rope-position-dtype",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="rotary positions as Hugging Face computes them (float32) or as Adept's server did (bfloat16)",
+    )
+    parser.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not the model's own")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes a free one")
     parser.add_argument("--allow-remote", action="store_true", help="let --host be an address others can reach")

@@ -29,7 +29,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     run.add_argument("--checkpoint", default=BUNDLED_CHECKPOINT, help="folder or Hub id (default: the bundled one)")
     run.add_argument("--revision", help="of a Hub checkpoint: branch, tag or commit")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, ...")
-    run.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
+    run.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
+    run.add_argument(
+        "--rope-position-dtype",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="rotary positions as Hugging Face computes them (float32) or as Adept's server did (bfloat16)",
+    )
+    run.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not the model's own")
     run.add_argument("--tasks", help="task names, separated by commas (default: all)")
     run.add_argument(
         "--data",
@@ -71,7 +78,14 @@ def run(options: argparse.Namespace) -> int:
     from model.open_engine import open_engine
 
     try:
-        engine = open_engine(checkpoint, revision=options.revision, device=options.device, dtype=options.dtype)
+        engine = open_engine(
+            checkpoint,
+            revision=options.revision,
+            device=options.device,
+            dtype=options.dtype,
+            rope_position_dtype=options.rope_position_dtype,
+            context_length=options.context_length,
+        )
         try:
             record, folder = evaluate(
                 engine,

@@ -141,8 +141,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids of `string`, never with a BOS."""
-        return self.engine.tokenizer.encode(string)
+        """Token ids of `string` at the beginning of a document: with a BOS where the family's prompts have one."""
+        return self.engine.tokenizer.encode_prompt(string)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Natural-log probability of each continuation after its context, and whether greedy decoding gives it."""

@@ -32,7 +32,8 @@ Apache-2.0), to the letter. What the source does not say, and what is done here:
 - **End of an answer** the first newline after the first character that is not blank, the end of the document, or
   8 tokens; `truncated` counts answers that reached 8 tokens without an end.
 - **Reading** the first stand-alone letter among those offered; else the item is wrong and counted as `unreadable`.
-- **BOS** none, as Adept's server. **Chat format** none: the raw prompt.
+- **BOS** none for Persimmon, as Adept's server, and none for MPT; `<s>` for Llama. **Chat format** none: the raw
+  prompt.
 - **Likelihood form** lm-eval's own `arc_easy`, 0-shot: `acc` takes the likeliest choice, `acc_norm` the likeliest per
   character.
 - **Interval** 95 %, Wilson. **Chance** guessing evenly among an item's choices; a score whose interval holds it

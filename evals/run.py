@@ -195,7 +195,7 @@ def describe_model(info: EngineInfo) -> dict[str, Any]:
         "licence": info.licence,
         "notice": info.notice,
         "chat_format": None,
-        "bos": False,
+        "bos": info.prompts_begin_with_bos,
     }
 
 

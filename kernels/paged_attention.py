@@ -30,10 +30,12 @@ def paged_attention_reference(
     seq_lens: Tensor,
     block_tables: Tensor,
     scale: float,
+    alibi_slopes: Tensor | None = None,
 ) -> Tensor:
     """Causal attention of packed new tokens over the cached keys and values of their sequences.
 
-    The new tokens' own keys must be in the cache already. The last query of a sequence stands at seq_len - 1.
+    The new tokens' own keys must be in the cache already. The last query of a sequence stands at seq_len - 1. Every
+    query sees at least itself: a row that is masked altogether is NaN in some of torch's CUDA kernels.
 
     Args:
         query: [num_tokens, num_heads, head_dim].
@@ -42,6 +44,8 @@ def paged_attention_reference(
         query_start_loc: [num_seqs + 1] int64; seq_lens: [num_seqs] int64.
         block_tables: [num_seqs, max_blocks] int64.
         scale: factor on the dot products.
+        alibi_slopes: [num_heads] float32; score(q, k) gets slope * (k - q) added (Press et al. 2022). The sum is made
+            in fp32 whatever the dtype, because distances in bf16 are exact only to 256.
 
     Returns:
         [num_tokens, num_heads, head_dim], query's dtype.
@@ -50,69 +54,69 @@ def paged_attention_reference(
     starts: list[int] = query_start_loc.tolist()
     lengths: list[int] = seq_lens.tolist()
     single = [i for i in range(len(lengths)) if starts[i + 1] - starts[i] == 1]
-    if single:
-        _attend_single_queries(
-            query,
-            key_cache,
-            value_cache,
-            output,
-            rows=query_start_loc[:-1] if len(single) == len(lengths) else query_start_loc[single],
-            seq_lens=seq_lens if len(single) == len(lengths) else seq_lens[single],
-            block_tables=block_tables if len(single) == len(lengths) else block_tables[single],
-            max_seq_len=max(lengths[i] for i in single),
+    longer = [i for i in range(len(lengths)) if starts[i + 1] - starts[i] > 1]
+    # All sequences with one new token go together, padded to the longest; the others one by one.
+    for group in ([single] if single else []) + [[i] for i in longer]:
+        query_len = starts[group[0] + 1] - starts[group[0]]
+        max_seq_len = max(lengths[i] for i in group)
+        chosen = slice(None) if len(group) == len(lengths) else group
+        ends = query_start_loc[1:][chosen]
+        rows = ends[:, None] + torch.arange(-query_len, 0, device=query.device)  # [len(group), query_len]
+        attended = _attend(
+            query[rows].transpose(1, 2),
+            _gather(key_cache, block_tables[chosen], max_seq_len),
+            _gather(value_cache, block_tables[chosen], max_seq_len),
+            seq_lens=seq_lens[chosen],
+            is_whole=query_len == max_seq_len,
             scale=scale,
+            alibi_slopes=alibi_slopes,
         )
-    for i, seq_len in enumerate(lengths):
-        start, end = starts[i], starts[i + 1]
-        if end - start > 1:
-            key = _gather(key_cache, block_tables[i : i + 1], seq_len)
-            value = _gather(value_cache, block_tables[i : i + 1], seq_len)
-            num_cached = seq_len - (end - start)
-            mask = None
-            if num_cached:
-                mask = torch.ones(end - start, seq_len, dtype=torch.bool, device=query.device).tril(num_cached)
-            attended = F.scaled_dot_product_attention(
-                query[start:end].transpose(0, 1)[None],
-                key,
-                value,
-                attn_mask=mask,
-                is_causal=mask is None,
-                scale=scale,
-                enable_gqa=query.shape[1] != key_cache.shape[2],
-            )  # [1, num_heads, query_len, head_dim]
-            output[start:end] = attended[0].transpose(0, 1)
+        output[rows] = attended.transpose(1, 2)
     return output
 
 
 def _gather(cache: Tensor, block_tables: Tensor, max_seq_len: int) -> Tensor:
-    """Contiguous copy of cached entries: [num_seqs, num_kv_heads, max_seq_len, head_dim]."""
+    """Copy of cached entries: [num_seqs, num_kv_heads, max_seq_len, head_dim]."""
     num_blocks = -(-max_seq_len // cache.shape[1])
     pages = cache[block_tables[:, :num_blocks]]  # [num_seqs, num_blocks, block_size, num_kv_heads, head_dim]
     return pages.flatten(1, 2)[:, :max_seq_len].transpose(1, 2)
 
 
-def _attend_single_queries(
+def _attend(
     query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    output: Tensor,
+    key: Tensor,
+    value: Tensor,
     *,
-    rows: Tensor,
     seq_lens: Tensor,
-    block_tables: Tensor,
-    max_seq_len: int,
+    is_whole: bool,
     scale: float,
-) -> None:
-    """All sequences with one new token at once, padded to the longest; writes output[rows]."""
-    key = _gather(key_cache, block_tables, max_seq_len)
-    value = _gather(value_cache, block_tables, max_seq_len)
-    visible = torch.arange(max_seq_len, device=query.device) < seq_lens[:, None]
+    alibi_slopes: Tensor | None,
+) -> Tensor:
+    """Attention of the last query_len tokens of sequences that are padded on the right.
+
+    Args:
+        query: [num_seqs, num_heads, query_len, head_dim]; key, value: [num_seqs, num_kv_heads, max_seq_len, head_dim].
+        is_whole: whether every sequence is all new tokens, so that torch's own causal mask does.
+
+    Returns:
+        As `query`.
+    """
+    enable_gqa = query.shape[1] != key.shape[1]
+    if is_whole and alibi_slopes is None:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=enable_gqa)
+    query_len, max_seq_len = query.shape[2], key.shape[2]
+    query_positions = seq_lens[:, None] + torch.arange(-query_len, 0, device=query.device)  # [num_seqs, query_len]
+    distances = torch.arange(max_seq_len, device=query.device) - query_positions[:, :, None]
+    visible = (distances <= 0)[:, None]  # [num_seqs, 1, query_len, max_seq_len]
+    if alibi_slopes is None:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale, enable_gqa=enable_gqa)
+    bias = alibi_slopes[:, None, None] * distances[:, None].float()  # [num_seqs, num_heads, query_len, max_seq_len]
     attended = F.scaled_dot_product_attention(
-        query[rows][:, :, None],
-        key,
-        value,
-        attn_mask=visible[:, None, None],
+        query.float(),
+        key.float(),
+        value.float(),
+        attn_mask=bias.masked_fill(~visible, -torch.inf),
         scale=scale,
-        enable_gqa=query.shape[1] != key_cache.shape[2],
-    )  # [num_seqs, num_heads, 1, head_dim]
-    output[rows] = attended[:, :, 0]
+        enable_gqa=enable_gqa,
+    )
+    return attended.to(query.dtype)

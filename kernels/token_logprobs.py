@@ -9,8 +9,10 @@ ROW_TILE = 1024  # rows and vocabulary entries per tile: 1024 x 4096 fp32 logits
 VOCAB_TILE = 4096
 
 
-def token_logprobs_reference(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each row's target under softmax(hidden @ weight.T), and whether it is the argmax.
+def token_logprobs_reference(
+    hidden_states: Tensor, weight: Tensor, targets: Tensor, *, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each row's target under softmax(scale * hidden @ weight.T), and whether it is the argmax.
 
     Streams the vocabulary in tiles with a running maximum and sum (online softmax, Milakov and Gimelshein 2018).
     Sums are fp32. On equal logits the lower token id is the argmax.
@@ -27,18 +29,18 @@ def token_logprobs_reference(hidden_states: Tensor, weight: Tensor, targets: Ten
     is_argmax = torch.empty(len(targets), dtype=torch.bool, device=hidden_states.device)
     for start in range(0, len(targets), ROW_TILE):
         rows = slice(start, start + ROW_TILE)
-        logprobs[rows], is_argmax[rows] = _row_tile(hidden_states[rows], weight, targets[rows])
+        logprobs[rows], is_argmax[rows] = _row_tile(hidden_states[rows], weight, targets[rows], scale)
     return logprobs, is_argmax
 
 
-def _row_tile(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _row_tile(hidden_states: Tensor, weight: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     device = hidden_states.device
     maximum = torch.full((len(targets),), -torch.inf, device=device)
     argmax = torch.zeros(len(targets), dtype=torch.int64, device=device)
     total = torch.zeros(len(targets), device=device)  # sum of exp(logit - maximum)
     target_logit = torch.zeros(len(targets), device=device)
     for first in range(0, len(weight), VOCAB_TILE):
-        logits = (hidden_states @ weight[first : first + VOCAB_TILE].T).float()  # [rows, tile]
+        logits = (hidden_states @ weight[first : first + VOCAB_TILE].T).float() * scale  # [rows, tile]
         tile_maximum, tile_argmax = logits.max(dim=-1)
         in_tile = (targets >= first) & (targets < first + logits.shape[-1])
         picked = logits.gather(-1, (targets - first).clamp(0, logits.shape[-1] - 1)[:, None])[:, 0]

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from model.interface import ChatMessage, InvalidRequest
 
 
-class AdeptChatTemplate:
-    """`human: a\\n\\nadept: b\\n\\nhuman: c\\n\\nadept:` as Adept's release uses it (persimmon-ai-labs/adept-inference,
-    README.md). There is no system role: a prefix is text before the first turn, with a blank line after it.
+class _TurnTemplate:
+    """Turns one after the other, each behind a marker; the first may have an introduction before it.
+
+    None of these formats has a system role: a prefix is text before everything else, with a blank line after it.
     """
 
-    name = "adept"
-    stop = ("\n\nhuman:",)  # the server stops only at end of document; a client must cut here too
+    name: str
+    stop: tuple[str, ...]
+    introduction = ""
+    user: str  # marker before the user's turn
+    assistant: str  # marker before the answer, without the blank that models write after it
+    blank = " "  # between the marker and a known answer
+    separator: str  # between turns
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
         """The prompt up to where the next answer begins, or to the end of an answer to be continued.
@@ -36,11 +42,42 @@ class AdeptChatTemplate:
                     f"message {i + 1} of the conversation is from {message.role!r}: user and assistant must take "
                     "turns, the user first"
                 )
-            speaker = "adept" if message.role == "assistant" else "human"
-            turns.append(f"{speaker}: {message.content}")
-        prompt = prefix + "\n\n".join(turns)
-        return prompt if messages[-1].role == "assistant" else f"{prompt}\n\nadept:"
+            marker = f"{self.assistant}{self.blank}" if message.role == "assistant" else self.user
+            turns.append(f"{marker}{message.content}")
+        prompt = prefix + self.introduction + self.separator.join(turns)
+        return prompt if messages[-1].role == "assistant" else f"{prompt}{self.separator}{self.assistant}"
 
     def answer(self, text: str) -> str:
         """A completion's text without its outer blanks."""
         return text.strip()
+
+
+class AdeptChatTemplate(_TurnTemplate):
+    """`human: a\\n\\nadept: b\\n\\nhuman: c\\n\\nadept:`, Persimmon's (persimmon-ai-labs/adept-inference, README.md).
+
+    Adept's server stops only at the end of a document, so a client must cut where the next human turn begins.
+    """
+
+    name = "adept"
+    stop = ("\n\nhuman:",)
+    user, assistant, separator = "human: ", "adept:", "\n\n"
+
+
+class InstructChatTemplate(_TurnTemplate):
+    """The prompt MPT-7B-Instruct was tuned on (its model card, after Databricks' Dolly); further turns repeat the
+    markers, which the model was not trained on."""
+
+    name = "dolly-instruct"
+    stop = ("\n### Instruction:",)
+    introduction = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n"
+    )
+    user, assistant, blank, separator = "### Instruction:\n", "### Response:\n", "", "\n"
+
+
+class TranscriptChatTemplate(_TurnTemplate):
+    """A plain transcript, for models without a chat format of their own, such as the base Llama 2."""
+
+    name = "transcript"
+    stop = ("\n\nUser:",)
+    user, assistant, separator = "User: ", "Assistant:", "\n\n"

@@ -251,9 +251,11 @@ class EngineInfo:
         model_name: short name, such as `persimmon-8b-chat`; `source`: folder or Hub id it came from, and
             `revision`, the Hub commit, where known.
         family: `persimmon`, ...; `num_parameters`; `vocab_size` as in the weights; `context_length` in tokens.
-        weights_sha256: hash over names, shapes, dtypes and bytes of the files as stored; `tokenizer_sha256` of the
-            tokenizer file; these identify the answers a record holds.
-        device, dtype: such as `cuda:0`, `bfloat16`. `rope_position_dtype`: `float32` (as Hugging Face).
+        weights_sha256: hash over the weight files and config.json; `tokenizer_sha256` of the tokenizer file; these
+            identify the answers a record holds.
+        prompts_begin_with_bos: whether `encode_prompt` puts a BOS first.
+        device, dtype: such as `cuda:0`, `bfloat16`. rope_position_dtype: `float32` (as Hugging Face) or `bfloat16` (as
+            Adept's server).
         attention_backend: which attention runs and why.
         block_size, num_blocks: KV cache, in tokens and blocks. max_num_requests: most requests running together.
         notice: what every user must be told (the demonstration model's), or `None`. licence: of the weights.
@@ -269,6 +271,7 @@ class EngineInfo:
     context_length: int
     weights_sha256: str
     tokenizer_sha256: str
+    prompts_begin_with_bos: bool
     device: str
     dtype: str
     rope_position_dtype: str
@@ -319,6 +322,11 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; no BOS or EOS is added."""
+        ...
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of `text` at the beginning of a document: with the BOS where the family's prompts have one (Llama's do,
+        Persimmon's and MPT's do not), unless `text` itself begins with it."""
         ...
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 
@@ -23,16 +23,17 @@ from model.engine.engine import LocalEngine
 from model.engine.memory_plan import plan_memory
 from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
+from model.families.registry import family_class
 from model.interface import EngineInfo, InvalidRequest
 from model.layers.attention import ATTENTION_BACKEND
-from model.tokenizer import load_tokenizer, tokenizer_file
+from model.tokenizer import SpecialTokens, load_tokenizer, tokenizer_file
 
 logger = logging.getLogger(__name__)
 
 DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "persimmon-demo"
 
-DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16"]
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ROPE_POSITION_DTYPES = ("float32", "bfloat16")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors")
 
 
@@ -42,6 +43,8 @@ def open_engine(
     revision: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    rope_position_dtype: str = "float32",
+    context_length: int | None = None,
     max_num_requests: int = 32,
     max_num_batched_tokens: int = 2048,
     block_size: int = 16,
@@ -52,7 +55,11 @@ def open_engine(
     Args:
         checkpoint: folder or Hub id; `revision`: Hub branch, tag or commit.
         device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-        dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32` or `bfloat16`.
+        dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16` or `float16`.
+        rope_position_dtype: `float32` (as Hugging Face) or `bfloat16` (as Adept's server; answers differ beyond
+            position 256), see `model.layers.rotary.RotaryConfig`.
+        context_length: most tokens of prompt and answer together, if not the checkpoint's own number; more than that
+            only where the model has no table of positions (MPT with ALiBi).
         max_num_requests: most requests running together; more wait.
         max_num_batched_tokens: most tokens computed in one step.
         block_size: tokens in a KV block.
@@ -65,6 +72,11 @@ def open_engine(
     """
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
+    if rope_position_dtype not in ROPE_POSITION_DTYPES:
+        raise InvalidRequest(
+            f"rope_position_dtype={rope_position_dtype!r} is not allowed: use {' or '.join(ROPE_POSITION_DTYPES)}"
+        )
+    position_dtype = DTYPES[rope_position_dtype]
     for name, value in (("max_num_requests", max_num_requests), ("block_size", block_size)):
         if value < 1:
             raise InvalidRequest(f"{name}={value} is not allowed: {name} must be at least 1")
@@ -77,17 +89,26 @@ def open_engine(
     folder = source.folder
     config = read_json(folder / "config.json")
     eos_token_ids = _eos_token_ids(folder, config)
-    tokenizer = load_tokenizer(folder, bos_token_id=_token_id(config, "bos_token_id"), eos_token_ids=eos_token_ids)
+    special = SpecialTokens(
+        bos_token_id=_token_id(config, "bos_token_id"),
+        eos_token_ids=eos_token_ids,
+        prompts_begin_with_bos=family_class(config).prompts_begin_with_bos,
+    )
+    tokenizer = load_tokenizer(folder, special)
     card = read_card(folder, name=checkpoint)
-    model = load_model(folder, device=torch_device, dtype=torch_dtype)
+    model = load_model(folder, device=torch_device, dtype=torch_dtype, rope_position_dtype=position_dtype)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
             f"{tokenizer_file(folder)} has {tokenizer.vocab_size} tokens but the weights have only "
             f"{model.config.vocab_size}: tokenizer and weights do not belong together"
         )
+    own_length = model.config.context_length
+    context_length = own_length if context_length is None else context_length
+    if context_length < 2 or (context_length > own_length and not model.config.can_exceed_context_length):
+        raise InvalidRequest(f"context_length={context_length} is not allowed: this model takes 2 to {own_length}")
     plan = plan_memory(
         model.config.kv_cache_shape,
-        context_length=model.config.context_length,
+        context_length=context_length,
         max_num_requests=max_num_requests,
         block_size=block_size,
         dtype=torch_dtype,
@@ -102,12 +123,13 @@ def open_engine(
         family=config["model_type"],
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocab_size=model.config.vocab_size,
-        context_length=model.config.context_length,
+        context_length=context_length,
         weights_sha256=weights_sha256(folder),
         tokenizer_sha256=file_sha256(tokenizer_file(folder)),
+        prompts_begin_with_bos=special.prompts_begin_with_bos,
         device=str(torch_device),
         dtype=str(torch_dtype).removeprefix("torch."),
-        rope_position_dtype="float32",
+        rope_position_dtype=rope_position_dtype,
         attention_backend=ATTENTION_BACKEND,
         block_size=block_size,
         num_blocks=plan.num_blocks,
@@ -127,7 +149,7 @@ def open_engine(
         info=info,
         tokenizer=tokenizer,
         chat_template=model.chat_template,
-        max_request_tokens=min(model.config.context_length, plan.num_tokens),
+        max_request_tokens=min(context_length, plan.num_tokens),
     )
 
 
@@ -151,19 +173,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto`, `float32` or `bfloat16` as a torch dtype.
+    """`auto`, `float32`, `bfloat16` or `float16` as a torch dtype.
 
     Raises:
-        InvalidRequest: another name; float16 with its reason.
+        InvalidRequest: another name.
     """
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name == "float16":
-        raise InvalidRequest(
-            "dtype='float16' is not allowed: squared ReLU overflows it from inputs of 256 on; use bfloat16"
-        )
     if name not in DTYPES:
-        raise InvalidRequest(f"dtype={name!r} is not allowed: use auto, {' or '.join(DTYPES)}")
+        raise InvalidRequest(f"dtype={name!r} is not allowed: use auto, {', '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,30 @@ SENTENCEPIECE_SPACE = "▁"  # U+2581, a blank inside a piece
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
-def load_tokenizer(folder: Path, *, bos_token_id: int | None, eos_token_ids: Sequence[int]) -> Tokenizer:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpecialTokens:
+    """What a tokenizer file does not reliably say, from the checkpoint's config and its family.
+
+    Attributes:
+        bos_token_id, eos_token_ids: beginning and ends of a document.
+        prompts_begin_with_bos: whether `encode_prompt` puts the first before a text.
+    """
+
+    bos_token_id: int | None
+    eos_token_ids: tuple[int, ...]
+    prompts_begin_with_bos: bool
+
+
+def load_tokenizer(folder: Path, special: SpecialTokens) -> Tokenizer:
     """The tokenizer of a checkpoint folder: `tokenizer.json` if there, else a SentencePiece model.
 
-    Args:
-        bos_token_id, eos_token_ids: from the checkpoint's config; a tokenizer file does not reliably say.
-
     Raises:
-        CheckpointError: no tokenizer, or one that cannot be read.
+        CheckpointError: no tokenizer, or one that cannot be read; or prompts need a BOS and there is none.
     """
+    if special.prompts_begin_with_bos and special.bos_token_id is None:
+        raise CheckpointError("config.json has no bos_token_id, with which this family's prompts begin: add it")
     path = tokenizer_file(folder)
-    if path.name == "tokenizer.json":
-        return JsonTokenizer(path, bos_token_id=bos_token_id, eos_token_ids=eos_token_ids)
-    return SentencePieceTokenizer(path, bos_token_id=bos_token_id, eos_token_ids=eos_token_ids)
+    return JsonTokenizer(path, special) if path.name == "tokenizer.json" else SentencePieceTokenizer(path, special)
 
 
 def tokenizer_file(folder: Path) -> Path:
@@ -50,13 +63,12 @@ def tokenizer_file(folder: Path) -> Path:
     raise CheckpointError(f"{folder} has no tokenizer: put a tokenizer.json or a tokenizer.model there")
 
 
-class _CheckpointTokenizer:
+class _CheckpointTokenizer(ABC):
     """What both kinds share: the special ids, and checked table look-ups."""
 
-    def __init__(self, *, token_bytes: list[bytes], bos_token_id: int | None, eos_token_ids: Sequence[int]) -> None:
+    def __init__(self, token_bytes: list[bytes], special: SpecialTokens) -> None:
         self._token_bytes = token_bytes
-        self._bos_token_id = bos_token_id
-        self._eos_token_ids = tuple(eos_token_ids)
+        self._special = special
 
     @property
     def vocab_size(self) -> int:
@@ -64,11 +76,21 @@ class _CheckpointTokenizer:
 
     @property
     def bos_token_id(self) -> int | None:
-        return self._bos_token_id
+        return self._special.bos_token_id
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
-        return self._eos_token_ids
+        return self._special.eos_token_ids
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_prompt(self, text: str) -> list[int]:
+        token_ids = self.encode(text)
+        bos = self._special.bos_token_id
+        if not self._special.prompts_begin_with_bos or bos is None or token_ids[:1] == [bos]:
+            return token_ids
+        return [bos, *token_ids]
 
     def token_bytes(self, token_id: int) -> bytes:
         """Bytes of one id inside a text. Ids the model has but the tokenizer has not (padding rows of the
@@ -81,16 +103,12 @@ class _CheckpointTokenizer:
 class SentencePieceTokenizer(_CheckpointTokenizer):
     """A `.model` file, run by sentencepiece itself."""
 
-    def __init__(self, path: Path, *, bos_token_id: int | None, eos_token_ids: Sequence[int]) -> None:
+    def __init__(self, path: Path, special: SpecialTokens) -> None:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
             raise CheckpointError(f"{path} is no SentencePiece model ({error}): fetch it again") from None
-        super().__init__(
-            token_bytes=[self._piece_bytes(i) for i in range(self._processor.get_piece_size())],
-            bos_token_id=bos_token_id,
-            eos_token_ids=eos_token_ids,
-        )
+        super().__init__([self._piece_bytes(i) for i in range(self._processor.get_piece_size())], special)
 
     def _piece_bytes(self, token_id: int) -> bytes:
         processor = self._processor
@@ -123,18 +141,14 @@ def _special_names(processor: Any) -> frozenset[int]:
 class JsonTokenizer(_CheckpointTokenizer):
     """A `tokenizer.json`, run by the tokenizers library without its post-processor (no special tokens are added)."""
 
-    def __init__(self, path: Path, *, bos_token_id: int | None, eos_token_ids: Sequence[int]) -> None:
+    def __init__(self, path: Path, special: SpecialTokens) -> None:
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(f"{path} is no tokenizer file ({error}): fetch it again") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        super().__init__(
-            token_bytes=_byte_table(self._tokenizer, read_json(path), path),
-            bos_token_id=bos_token_id,
-            eos_token_ids=eos_token_ids,
-        )
+        super().__init__(_byte_table(self._tokenizer, read_json(path), path), special)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

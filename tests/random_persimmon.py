@@ -34,14 +34,19 @@ def save_random_persimmon(
         "attn_implementation": "eager",
     }
     model = PersimmonForCausalLM(PersimmonConfig(**(settings | changes))).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.dim() == 1 else 0.2))
-            if "layernorm.weight" in name:
-                parameter.add_(1.0)
+    randomize(model, seed)
     model.save_pretrained(folder, **({} if shard is None else {"max_shard_size": shard}))
     return model
+
+
+@torch.no_grad()
+def randomize(model: torch.nn.Module, seed: int) -> None:
+    """Weights so large that logits differ by units: with the usual small ones all models agree."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.dim() == 1 else 0.2))
+        if "norm" in name and name.endswith("weight"):
+            parameter.add_(1.0)
 
 
 @torch.inference_mode()

@@ -71,6 +71,9 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
 
+    def encode_prompt(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         return b"".join(self.token_bytes(token) for token in token_ids).decode("utf-8", errors="replace")
 
@@ -352,6 +355,7 @@ class ScriptedEngine:
             context_length=context_length,
             weights_sha256="0" * 64,
             tokenizer_sha256="1" * 64,
+            prompts_begin_with_bos=False,
             device="cpu",
             dtype="float32",
             rope_position_dtype="float32",
@@ -447,8 +451,8 @@ class ScriptedEngine:
         scores = []
         for request in requests:
             num_tokens = len(request.context_token_ids) + len(request.continuation_token_ids)
-            if num_tokens > self._info.context_length:
-                raise ContextLengthExceeded(num_tokens, self._info.context_length)
+            if num_tokens - 1 > self._info.context_length:  # the last token predicts nothing and is not read
+                raise ContextLengthExceeded(num_tokens, self._info.context_length + 1)
             script = self._script(self._tokenizer.decode(request.context_token_ids))
             token_ids = request.continuation_token_ids
             greedy = tuple(

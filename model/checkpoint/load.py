@@ -25,7 +25,9 @@ COPY_BYTES = 16 << 20  # a tensor is copied in slices of rows of about this size
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
-def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> CausalLM:
+def load_model(
+    folder: Path, *, device: torch.device, dtype: torch.dtype, rope_position_dtype: torch.dtype = torch.float32
+) -> CausalLM:
     """A ready model from a folder in Hugging Face's layout.
 
     Every tensor of the model must be in the files and every tensor in the files must belong to the model. The size
@@ -34,6 +36,7 @@ def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Cau
     Args:
         folder: with config.json and weight files.
         device, dtype: where and as what the weights end up.
+        rope_position_dtype: see `RotaryConfig.position_dtype`.
 
     Raises:
         CheckpointError: anything about the files is wrong; the text names file and tensor.
@@ -43,7 +46,9 @@ def load_model(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Cau
     entries = read_entries(folder)
     entries = {name: entry for name, entry in entries.items() if not re.fullmatch(family.ignored_tensors, name)}
     with torch.device("meta"):
-        model = family(family.config_class.from_json(_with_stored_vocabulary(config, family, entries)))
+        model: CausalLM = family.from_json(
+            _with_stored_vocabulary(config, family, entries), rope_position_dtype=rope_position_dtype
+        )
     wanted = dict(model.named_parameters())  # a tied head is listed once, under the embedding's name
     head = entries.get(family.head_name)
     if head is not None and family.head_name not in wanted:

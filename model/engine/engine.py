@@ -148,7 +148,7 @@ class LocalEngine:
         return futures
 
     def _generation(self, request_id: int, prompt: Prompt, params: SamplingParams, deliver: Deliver) -> Request:
-        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        tokens = self.tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else list(prompt)
         if not tokens:
             raise InvalidRequest("the prompt is empty: give at least one token")
         self._check_tokens(tokens)

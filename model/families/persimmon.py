@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kernels.rotary import apply_rotary_reference
+from kernels.squared_relu import squared_relu_linear_reference
 from model.chat_template import AdeptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
-from model.layers.activations import activation
+from model.layers.activations import activation, relu_squared
 from model.layers.attention import cached_attention
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
@@ -45,7 +47,7 @@ class PersimmonConfig:
     rotary: RotaryConfig
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any]) -> PersimmonConfig:
+    def from_json(cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype) -> PersimmonConfig:
         """Read config.json.
 
         Raises:
@@ -79,6 +81,8 @@ class PersimmonConfig:
                 config,
                 head_dim=hidden_size // num_heads,
                 default_partial_rotary_factor=DEFAULT_PARTIAL_ROTARY_FACTOR,
+                default_theta=None,
+                position_dtype=rope_position_dtype,
             ),
         )
 
@@ -89,6 +93,10 @@ class PersimmonConfig:
     @property
     def context_length(self) -> int:
         return self.rotary.context_length
+
+    @property
+    def can_exceed_context_length(self) -> bool:
+        return False
 
     @property
     def kv_cache_shape(self) -> KVCacheShape:
@@ -129,7 +137,10 @@ class PersimmonMLP(nn.Module):
         self.activation = activation(config.hidden_act)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        return self.dense_4h_to_h(self.activation(self.dense_h_to_4h(hidden_states)))  # type: ignore[no-any-return]
+        hidden_states = self.dense_h_to_4h(hidden_states)  # [num_tokens, intermediate_size]
+        if self.activation is relu_squared:  # in one with the matrix after it, which keeps it in fp16's range
+            return squared_relu_linear_reference(hidden_states, self.dense_4h_to_h.weight, self.dense_4h_to_h.bias)
+        return self.dense_4h_to_h(self.activation(hidden_states))  # type: ignore[no-any-return]
 
 
 class PersimmonDecoderLayer(nn.Module):
@@ -167,8 +178,8 @@ class PersimmonModel(nn.Module):
 class PersimmonForCausalLM(nn.Module):
     """`forward` gives final hidden states of the rows asked for, [num_rows, hidden_size]; `lm_head` the rest."""
 
-    config_class = PersimmonConfig
     chat_template = AdeptChatTemplate()
+    prompts_begin_with_bos = False  # Adept's server adds none
     embedding_name = "model.embed_tokens.weight"
     head_name = "lm_head.weight"
     # Buffers that older exports stored; they follow from the config.
@@ -180,6 +191,11 @@ class PersimmonForCausalLM(nn.Module):
         self.model = PersimmonModel(config)
         self.lm_head = LMHead(config.hidden_size, config.vocab_size)
         self.tie_weights()
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype) -> PersimmonForCausalLM:
+        """A model for a config.json; raises CheckpointError as its config does."""
+        return cls(PersimmonConfig.from_json(config, rope_position_dtype=rope_position_dtype))
 
     def tie_weights(self) -> None:
         """Share the embedding with the head where the config says so; again after memory has been given to both."""

@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from model.checkpoint.errors import CheckpointError
+from model.families.llama import LlamaForCausalLM
+from model.families.mpt import MptForCausalLM
 from model.families.persimmon import PersimmonForCausalLM
 
-CausalLM: TypeAlias = PersimmonForCausalLM
+CausalLM: TypeAlias = PersimmonForCausalLM | MptForCausalLM | LlamaForCausalLM
 
-FAMILIES: dict[str, type[CausalLM]] = {"persimmon": PersimmonForCausalLM}
+FAMILIES: dict[str, type[CausalLM]] = {
+    "persimmon": PersimmonForCausalLM,
+    "mpt": MptForCausalLM,
+    "llama": LlamaForCausalLM,
+}
 
 
 def family_class(config: Mapping[str, Any]) -> type[CausalLM]:

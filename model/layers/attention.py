@@ -12,12 +12,20 @@ ATTENTION_BACKEND = "reference: torch scaled_dot_product_attention over gathered
 
 
 def cached_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, cache: LayerCache, batch: ForwardBatch, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    cache: LayerCache,
+    batch: ForwardBatch,
+    scale: float,
+    alibi_slopes: Tensor | None = None,
 ) -> Tensor:
     """Write the new keys and values, then attend over all of each sequence.
 
     Args:
         query: [num_tokens, num_heads, head_dim]; key, value: [num_tokens, num_kv_heads, head_dim].
+        alibi_slopes: [num_heads] float32, or `None` without ALiBi.
 
     Returns:
         [num_tokens, num_heads, head_dim].
@@ -31,4 +39,5 @@ def cached_attention(
         seq_lens=batch.seq_lens,
         block_tables=batch.block_tables,
         scale=scale,
+        alibi_slopes=alibi_slopes,
     )

@@ -9,18 +9,20 @@ from kernels.token_logprobs import token_logprobs_reference
 
 
 class LMHead(nn.Module):
-    """A projection to the vocabulary without bias; `weight` is [vocab_size, hidden_size]."""
+    """A projection to the vocabulary without bias; `weight` is [vocab_size, hidden_size]. Logits are multiplied by
+    `scale` (MPT's logit_scale)."""
 
     weight: Tensor
 
-    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+    def __init__(self, hidden_size: int, vocab_size: int, *, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size))
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Logits: [num_rows, hidden_size] -> [num_rows, vocab_size], float32."""
-        return (hidden_states @ self.weight.T).float()
+        return (hidden_states @ self.weight.T).float() * self.scale
 
     def token_logprobs(self, hidden_states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """See `kernels.token_logprobs`: the full logits are never built."""
-        return token_logprobs_reference(hidden_states, self.weight, targets)
+        return token_logprobs_reference(hidden_states, self.weight, targets, scale=self.scale)

@@ -16,7 +16,9 @@ from model.checkpoint.tokenizer_json import write_tokenizer_json
 from model.detokenizer import IncrementalDetokenizer
 from model.interface import InvalidRequest, Tokenizer
 from model.open_engine import DEMO_CHECKPOINT
-from model.tokenizer import load_tokenizer
+from model.tokenizer import SpecialTokens, load_tokenizer
+
+PLAIN = SpecialTokens(bos_token_id=None, eos_token_ids=(), prompts_begin_with_bos=False)
 
 TEXTS = [
     "",
@@ -54,7 +56,7 @@ def folder(
 def tokenizer(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     alone = tmp_path_factory.mktemp("alone")
     shutil.copy(folder / request.param, alone)
-    return load_tokenizer(alone, bos_token_id=None, eos_token_ids=())
+    return load_tokenizer(alone, PLAIN)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def test_byte_level_tokenizers_are_read(tmp_path: Path) -> None:
     source.train_from_iterator(["hello world", "naïve café"] * 5, trainer)
     source.add_tokens([tokenizers.AddedToken("    ", normalized=False)])
     source.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = load_tokenizer(tmp_path, bos_token_id=None, eos_token_ids=(0,))
+    tokenizer = load_tokenizer(tmp_path, PLAIN)
     for text in ("hello    world 🙂 naïve\n", " x", "漢"):
         ids = tokenizer.encode(text)
         assert b"".join(tokenizer.token_bytes(token) for token in ids).decode() == text
@@ -129,16 +131,29 @@ def _bundled() -> list[Tokenizer]:
         for name in ("tokenizer.json", "tokenizer.model"):
             with tempfile.TemporaryDirectory() as alone:
                 shutil.copy(DEMO_CHECKPOINT / name, alone)
-                _CACHE.append(load_tokenizer(Path(alone), bos_token_id=None, eos_token_ids=()))
+                _CACHE.append(load_tokenizer(Path(alone), PLAIN))
     return _CACHE
+
+
+def test_prompts_begin_with_bos_where_the_family_says_so(tmp_path: Path) -> None:
+    shutil.copy(DEMO_CHECKPOINT / "tokenizer.json", tmp_path)
+    plain = load_tokenizer(tmp_path, PLAIN)
+    with_bos = load_tokenizer(tmp_path, SpecialTokens(bos_token_id=3, eos_token_ids=(3,), prompts_begin_with_bos=True))
+    ids = plain.encode("hello")
+    assert plain.encode_prompt("hello") == with_bos.encode("hello") == ids
+    assert with_bos.encode_prompt("hello") == [3, *ids]
+    assert with_bos.encode_prompt("") == [3]
+    assert with_bos.encode_prompt("|ENDOFTEXT|")[:2] != [3, 3]
+    with pytest.raises(CheckpointError, match="no bos_token_id"):
+        load_tokenizer(tmp_path, SpecialTokens(bos_token_id=None, eos_token_ids=(), prompts_begin_with_bos=True))
 
 
 def test_missing_and_damaged_files_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no tokenizer"):
-        load_tokenizer(tmp_path, bos_token_id=None, eos_token_ids=())
+        load_tokenizer(tmp_path, PLAIN)
     (tmp_path / "tokenizer.model").write_bytes(b"garbage")
     with pytest.raises(CheckpointError, match=r"tokenizer\.model is no SentencePiece model"):
-        load_tokenizer(tmp_path, bos_token_id=None, eos_token_ids=())
+        load_tokenizer(tmp_path, PLAIN)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer file"):
-        load_tokenizer(tmp_path, bos_token_id=None, eos_token_ids=())
+        load_tokenizer(tmp_path, PLAIN)

@@ -1,0 +1,33 @@
+"""The second half of a squared-ReLU MLP: relu(x)^2 times a matrix, without leaving fp16's range."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Rows are scaled so that no input exceeds this: its square, 2^14, leaves room below fp16's largest number, 65504.
+FP16_INPUT_LIMIT = 128.0
+
+
+def squared_relu_linear_reference(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """relu(states)^2 @ weight.T + bias.
+
+    The square of anything from 256 on is infinite in fp16. There, rows with large entries are divided by a power of
+    two first, which is exact, and the product is multiplied back twice; only a true result beyond 65504 is infinite.
+
+    Args:
+        states: [num_tokens, intermediate_size]; weight: [hidden_size, intermediate_size]; bias: [hidden_size].
+
+    Returns:
+        [num_tokens, hidden_size], the states' dtype.
+    """
+    states = F.relu(states)
+    if states.dtype != torch.float16:
+        return F.linear(states.square(), weight, bias)
+    largest = states.amax(dim=-1, keepdim=True).float()
+    # frexp: largest = m * 2^e with m in [0.5, 1), so dividing by 2^e leaves less than 1
+    exponent = torch.frexp(largest / FP16_INPUT_LIMIT).exponent.clamp(min=0)
+    scale = torch.ldexp(torch.ones_like(largest), exponent).to(states.dtype)  # 1 to 512
+    product = F.linear((states / scale).square(), weight) * scale * scale
+    return product if bias is None else product + bias

@@ -1,0 +1,203 @@
+"""Llama: RMSNorm, grouped-query attention, full rotary, SwiGLU.
+
+Module names are the checkpoint's tensor names (Hugging Face's), so that no renaming table is needed.
+Sources: meta-llama/llama and Hugging Face's `LlamaForCausalLM`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kernels.rotary import apply_rotary_reference
+from model.chat_template import TranscriptChatTemplate
+from model.checkpoint.config_json import require, require_flag
+from model.checkpoint.errors import CheckpointError
+from model.layers.activations import activation
+from model.layers.attention import cached_attention
+from model.layers.forward_batch import ForwardBatch
+from model.layers.kv_cache import KVCacheShape, LayerCache
+from model.layers.lm_head import LMHead
+from model.layers.norms import RMSNorm
+from model.layers.rotary import RotaryConfig, RotaryEmbedding
+
+# Llama 1 and 2 configs do not say it; transformers' LlamaConfig assumes it.
+DEFAULT_ROPE_THETA = 10000.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LlamaConfig:
+    """Sizes in elements; see Hugging Face's `LlamaConfig` for the keys."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    hidden_act: str
+    rms_norm_eps: float
+    attention_bias: bool
+    mlp_bias: bool
+    tie_word_embeddings: bool
+    rotary: RotaryConfig
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype) -> LlamaConfig:
+        """Read config.json.
+
+        Raises:
+            CheckpointError: a key is missing, or its value is not supported.
+        """
+        hidden_size, num_heads = require(config, "hidden_size", int), require(config, "num_attention_heads", int)
+        num_kv_heads = num_heads
+        if config.get("num_key_value_heads") is not None:
+            num_kv_heads = require(config, "num_key_value_heads", int)
+        if num_heads % num_kv_heads:
+            raise CheckpointError(
+                f"config.json has num_attention_heads={num_heads}, which num_key_value_heads={num_kv_heads} does not "
+                "divide"
+            )
+        if config.get("head_dim") is None and hidden_size % num_heads:
+            raise CheckpointError(
+                f"config.json has hidden_size={hidden_size}, which num_attention_heads={num_heads} does not divide"
+            )
+        head_dim = hidden_size // num_heads if config.get("head_dim") is None else require(config, "head_dim", int)
+        return cls(
+            vocab_size=require(config, "vocab_size", int),
+            hidden_size=hidden_size,
+            intermediate_size=require(config, "intermediate_size", int),
+            num_hidden_layers=require(config, "num_hidden_layers", int),
+            num_attention_heads=num_heads,
+            num_key_value_heads=num_kv_heads,
+            head_dim=head_dim,
+            hidden_act=require(config, "hidden_act", str),
+            rms_norm_eps=require(config, "rms_norm_eps", float),
+            attention_bias=require_flag(config, "attention_bias", default=False),
+            mlp_bias=require_flag(config, "mlp_bias", default=False),
+            tie_word_embeddings=require_flag(config, "tie_word_embeddings", default=False),
+            rotary=RotaryConfig.from_config(
+                config,
+                head_dim=head_dim,
+                default_partial_rotary_factor=1.0,
+                default_theta=DEFAULT_ROPE_THETA,
+                position_dtype=rope_position_dtype,
+            ),
+        )
+
+    @property
+    def context_length(self) -> int:
+        return self.rotary.context_length
+
+    @property
+    def can_exceed_context_length(self) -> bool:
+        return False
+
+    @property
+    def kv_cache_shape(self) -> KVCacheShape:
+        return KVCacheShape(
+            num_layers=self.num_hidden_layers, num_kv_heads=self.num_key_value_heads, head_dim=self.head_dim
+        )
+
+
+class LlamaAttention(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.head_dim, bias = config.head_dim, config.attention_bias
+        query_size, kv_size = (n * self.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=bias)
+
+    def forward(
+        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
+    ) -> Tensor:
+        query, key, value = (
+            projection(hidden_states).unflatten(-1, (-1, self.head_dim))  # [num_tokens, num(_kv)_heads, head_dim]
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        query, key = apply_rotary_reference(query, cos, sin), apply_rotary_reference(key, cos, sin)
+        attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
+        return self.o_proj(attended.flatten(1))  # type: ignore[no-any-return]
+
+
+class LlamaMLP(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.activation = activation(config.hidden_act)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        gated = self.activation(self.gate_proj(hidden_states)) * self.up_proj(hidden_states)
+        return self.down_proj(gated)  # type: ignore[no-any-return]
+
+
+class LlamaDecoderLayer(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.self_attn = LlamaAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = LlamaMLP(config)
+
+    def forward(
+        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
+    ) -> Tensor:
+        normed = self.input_layernorm(hidden_states)
+        hidden_states = hidden_states + self.self_attn(normed, cos, sin, cache=cache, batch=batch)
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[no-any-return]
+
+
+class LlamaModel(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(LlamaDecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary = RotaryEmbedding(config.rotary)
+
+    def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
+        hidden_states = self.embed_tokens(batch.input_ids)  # [num_tokens, hidden_size]
+        cos, sin = self.rotary.cos_sin(batch.positions, batch.rotary_lens, dtype=hidden_states.dtype)
+        for layer, cache in zip(self.layers, kv_cache, strict=True):
+            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=batch)
+        return self.norm(hidden_states[batch.logits_indices])  # type: ignore[no-any-return]
+
+
+class LlamaForCausalLM(nn.Module):
+    """`forward` gives final hidden states of the rows asked for, [num_rows, hidden_size]; `lm_head` the rest."""
+
+    chat_template = TranscriptChatTemplate()
+    prompts_begin_with_bos = True  # as the model was trained and as Meta's and Hugging Face's tokenizers do
+    embedding_name = "model.embed_tokens.weight"
+    head_name = "lm_head.weight"
+    # Buffers that older exports stored; they follow from the config.
+    ignored_tensors = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = LlamaModel(config)
+        self.lm_head = LMHead(config.hidden_size, config.vocab_size)
+        self.tie_weights()
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype) -> LlamaForCausalLM:
+        """A model for a config.json; raises CheckpointError as its config does."""
+        return cls(LlamaConfig.from_json(config, rope_position_dtype=rope_position_dtype))
+
+    def tie_weights(self) -> None:
+        """Share the embedding with the head where the config says so; again after memory has been given to both."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
+        return self.model(batch, kv_cache)  # type: ignore[no-any-return]
