@@ -42,23 +42,38 @@ def load_model(
         CheckpointError: anything about the files is wrong; the text names file and tensor.
     """
     config = read_json(folder / "config.json")
-    family = family_class(config)
-    entries = read_entries(folder)
-    entries = {name: entry for name, entry in entries.items() if not re.fullmatch(family.ignored_tensors, name)}
-    with torch.device("meta"):
-        model: CausalLM = family.from_json(
-            _with_stored_vocabulary(config, family, entries), rope_position_dtype=rope_position_dtype
-        )
-    wanted = dict(model.named_parameters())  # a tied head is listed once, under the embedding's name
-    head = entries.get(family.head_name)
-    if head is not None and family.head_name not in wanted:
-        _check_tied(head, entries.get(family.embedding_name))
-        del entries[family.head_name]
-    _check_names(folder, wanted, entries)
+    model, entries = build_model(folder, config, read_entries(folder), rope_position_dtype=rope_position_dtype)
     model = model.to(dtype).to_empty(device=device).requires_grad_(False).eval()
     model.tie_weights()
     _copy_tensors(dict(model.named_parameters()), entries)
     return model
+
+
+def build_model(
+    folder: Path,
+    config: Mapping[str, Any],
+    entries: Mapping[str, TensorEntry],
+    *,
+    rope_position_dtype: torch.dtype,
+) -> tuple[CausalLM, dict[str, TensorEntry]]:
+    """A model without memory for a checkpoint's config, and the stored tensor of each of its parameters.
+
+    Raises:
+        CheckpointError: a tensor is missing, has no place, or has the wrong shape or dtype.
+    """
+    family = family_class(config)
+    kept = {name: entry for name, entry in entries.items() if not re.fullmatch(family.ignored_tensors, name)}
+    with torch.device("meta"):
+        model: CausalLM = family.from_json(
+            _with_stored_vocabulary(config, family, kept), rope_position_dtype=rope_position_dtype
+        )
+    wanted = dict(model.named_parameters())  # a tied head is listed once, under the embedding's name
+    head = kept.get(family.head_name)
+    if head is not None and family.head_name not in wanted:
+        _check_tied(head, kept.get(family.embedding_name))
+        del kept[family.head_name]
+    _check_names(folder, wanted, kept)
+    return model, kept
 
 
 def _with_stored_vocabulary(
@@ -120,4 +135,9 @@ def _copy_tensors(parameters: Mapping[str, Tensor], entries: Mapping[str, Tensor
                 parameter, source = parameters[entry.name], stored(entry.name)
                 rows = max(1, COPY_BYTES * len(parameter) // parameter.nbytes)
                 for start in range(0, len(parameter), rows):
-                    parameter[start : start + rows].copy_(source[start : start + rows])
+                    part = parameter[start : start + rows].copy_(source[start : start + rows])
+                    if not part.isfinite().all():
+                        raise CheckpointError(
+                            f"{path} holds {entry.name} with numbers that are not finite in {part.dtype}: fetch it "
+                            "again, or load it in float32"
+                        )

@@ -163,6 +163,20 @@ def test_wrong_tensors_are_named(
         load(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_numbers_that_are_not_finite_are_named(folder: Path, value: float) -> None:
+    change_weights(folder, lambda tensors: tensors["model.layers.2.mlp.dense_4h_to_h.weight"][7, 3].fill_(value))
+    with pytest.raises(CheckpointError, match=r"holds model\.layers\.2\.mlp\.dense_4h_to_h\.weight with numbers"):
+        load(folder)
+
+
+def test_float16_too_small_for_a_weight_is_named(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors["lm_head.weight"][7, 3].fill_(1e5))
+    load(folder, torch.bfloat16)
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight with numbers that are not finite in torch\.float16"):
+        load(folder, torch.float16)
+
+
 def test_cut_files_are_named_with_the_tensor(folder: Path) -> None:
     path = folder / "model.safetensors"
     whole = path.read_bytes()
