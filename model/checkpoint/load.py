@@ -21,7 +21,7 @@ from model.checkpoint.safetensors_header import TensorEntry
 from model.checkpoint.weight_files import open_tensors, read_entries
 from model.families.registry import CausalLM, family_class
 
-COPY_BYTES = 16 << 20  # a tensor is copied in slices of rows of about this size, so that it never exists twice
+COPY_BYTES = 4 << 20  # a tensor is copied in slices of rows of about this size, so that it never exists twice
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
