@@ -15,6 +15,10 @@ PORT ?= 7860
 DATA ?=
 TASKS ?=
 LIMIT ?=
+# The original release's tar, or the folder it unpacks to, and the folder to make; TRIM=1 leaves out unused rows
+SRC ?=
+DST ?=
+TRIM ?=
 
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -26,7 +30,7 @@ MODEL_OPTIONS = $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --device $(DEVI
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Options: CHECKPOINT=<folder or Hub id> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16|float16 ROPE=float32|bfloat16 PORT=7860"
 	@echo "         DATA=<folder>|hub|demo TASKS=<name,...> LIMIT=<items> (make eval)"
@@ -59,6 +63,11 @@ eval: setup ## evaluate the bundled checkpoint offline (or CHECKPOINT=... DATA=.
 .PHONY: results
 results: setup ## render results/README.md again from the records
 	$(BIN)/python -m evals report
+
+.PHONY: convert-persimmon
+convert-persimmon: setup ## convert Adept's original release: SRC=8b_chat_model_release.tar DST=folder [TRIM=1]
+	$(BIN)/python -m model.checkpoint.convert --source "$(SRC)" --destination "$(DST)" \
+		$(if $(filter-out auto,$(DTYPE)),--dtype $(DTYPE)) $(if $(TRIM),--trim-vocab)
 
 .PHONY: demo-model
 demo-model: setup ## train the bundled checkpoint again, from nothing (CPU, under an hour)

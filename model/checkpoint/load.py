@@ -63,6 +63,12 @@ def build_model(
     """
     family = family_class(config)
     kept = {name: entry for name, entry in entries.items() if not re.fullmatch(family.ignored_tensors, name)}
+    num_layers = config.get("num_hidden_layers", config.get("n_layers"))
+    if isinstance(num_layers, int) and num_layers > len(kept):  # building them would take for ever
+        raise CheckpointError(
+            f"config.json asks for {num_layers} layers but {folder} holds only {len(kept)} tensors: config.json and "
+            "weights do not belong together"
+        )
     with torch.device("meta"):
         model: CausalLM = family.from_json(
             _with_stored_vocabulary(config, family, kept), rope_position_dtype=rope_position_dtype
