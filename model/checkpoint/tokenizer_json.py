@@ -119,7 +119,7 @@ def _unigram_vocabulary(model: SentencePieceModel) -> list[tuple[str, float]]:
         )
     silent = [piece for piece in model.pieces if piece.type in (CONTROL, BYTE, UNUSED, UNKNOWN)]
     for piece in silent:
-        if all(letter in "<0x>123456789ABCDEF" for letter in piece.text) and not set(piece.text) <= spelled:
+        if not set(piece.text) <= spelled:
             raise UnrepresentableTokenizer(
                 f"the piece {piece.text!r} cannot be spelled with the vocabulary's characters: tokenizers would match "
                 "it in text; keep the .model file"
@@ -134,9 +134,13 @@ def _unigram_vocabulary(model: SentencePieceModel) -> list[tuple[str, float]]:
         if piece.type in (CONTROL, BYTE, UNUSED, UNKNOWN):
             score = silent_score
         elif piece.type == USER_DEFINED:
-            score = len(piece.text) * best - 0.1  # unigram_model.cc, EncodeOptimized
+            score = len(piece.text.encode()) * best - 0.1  # unigram_model.cc, EncodeOptimized
         vocabulary.append((piece.text, score))
     return vocabulary
+
+
+def _replace(pattern: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
 def _normalizer(model: SentencePieceModel, cut_out: Sequence[str]) -> dict[str, Any] | None:
@@ -145,17 +149,18 @@ def _normalizer(model: SentencePieceModel, cut_out: Sequence[str]) -> dict[str, 
         charsmap = base64.b64encode(model.precompiled_charsmap).decode("ascii")
         steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
     if model.remove_extra_whitespaces:
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
-        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        # A space left at the start stands for the dummy prefix; Metaspace would not add one after a Strip, which moves
+        # the text's first offset.
+        steps.append(_replace(" {2,}", " "))
+        steps.append(_replace(r" \z", ""))
+        if not model.add_dummy_prefix:
+            steps.append(_replace(r"\A ", ""))
     if model.add_dummy_prefix:
-        starts = [" ", SPACE]
-        for start in starts:
-            pattern = {"Regex": rf"\A{start}"}
-            steps.append({"type": "Replace", "pattern": pattern, "content": start * 2})
+        for start in (SPACE,) if model.remove_extra_whitespaces else (" ", SPACE):
+            steps.append(_replace(rf"\A{start}", start * 2))
         for piece in cut_out:
             # With more text after it, or the piece would not be recognised as itself.
-            pattern = {"Regex": rf"\A{re.escape(piece)}(?=[\s\S])"}
-            steps.append({"type": "Replace", "pattern": pattern, "content": f" {piece}"})
+            steps.append(_replace(rf"\A{re.escape(piece)}(?=[\s\S])", f" {piece}"))
     return {"type": "Sequence", "normalizers": steps} if steps else None
 
 

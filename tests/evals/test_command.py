@@ -50,7 +50,13 @@ def test_run_then_report(opened: list[Any], items: Path, tmp_path: Path, capsys:
     assert folder.name.startswith("folder--persimmon-demo--")
     ((checkpoint, options),) = opened
     assert checkpoint.endswith(command.BUNDLED_CHECKPOINT)
-    assert options == {"revision": None, "device": "cpu", "dtype": "float32"}
+    assert options == {
+        "revision": None,
+        "device": "cpu",
+        "dtype": "float32",
+        "rope_position_dtype": "float32",
+        "context_length": None,
+    }
     page = tmp_path / "results" / "README.md"
     written = page.read_text(encoding="utf-8")
     assert "| exact_match " in written
