@@ -19,13 +19,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from model.checkpoint.protobuf_wire import fields
+from google.protobuf.message import DecodeError
+from sentencepiece import sentencepiece_model_pb2
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Piece types of ``sentencepiece_model.proto``."""
@@ -68,38 +68,22 @@ def read_sentencepiece_model(path: Path) -> SentencePieceModel:
     Raises:
         ValueError: the file is not a SentencePiece model.
     """
-    buffer = path.read_bytes()
-    model = SentencePieceModel()
-    for entry in fields(buffer):
-        inner = fields(buffer, entry.offset, entry.offset + len(entry.data))
-        if entry.number == 1:
-            text, score, kind = "", 0.0, NORMAL
-            for part in inner:
-                if part.number == 1:
-                    text = part.data.decode()
-                elif part.number == 2:
-                    score = struct.unpack("<f", part.data)[0]
-                elif part.number == 3:
-                    kind = part.value
-            model.pieces.append(Piece(text, score, kind))
-        elif entry.number == 2:
-            for part in inner:
-                if part.number == 3:
-                    model.model_type = part.value
-                elif part.number == 24:
-                    model.treat_whitespace_as_suffix = bool(part.value)
-                elif part.number == 35:
-                    model.byte_fallback = bool(part.value)
-        elif entry.number == 3:
-            for part in inner:
-                if part.number == 2:
-                    model.precompiled_charsmap = part.data
-                elif part.number == 3:
-                    model.add_dummy_prefix = bool(part.value)
-                elif part.number == 4:
-                    model.remove_extra_whitespaces = bool(part.value)
-                elif part.number == 5:
-                    model.escape_whitespaces = bool(part.value)
+    proto = sentencepiece_model_pb2.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise ValueError(f"{path.name} is damaged or cut off ({error}): fetch it again") from None
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    model = SentencePieceModel(
+        pieces=[Piece(piece.piece, piece.score, piece.type) for piece in proto.pieces],
+        model_type=trainer.model_type,
+        byte_fallback=trainer.byte_fallback,
+        treat_whitespace_as_suffix=trainer.treat_whitespace_as_suffix,
+        precompiled_charsmap=normalizer.precompiled_charsmap,
+        add_dummy_prefix=normalizer.add_dummy_prefix,
+        remove_extra_whitespaces=normalizer.remove_extra_whitespaces,
+        escape_whitespaces=normalizer.escape_whitespaces,
+    )
     if not model.pieces:
         raise ValueError(f"{path.name} holds no pieces: it is not a SentencePiece model")
     return model

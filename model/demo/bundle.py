@@ -15,6 +15,20 @@ from model.demo.tokenizer import SPECIAL_PIECES, VOCAB_SIZE, train_tokenizer
 
 LARGEST_BUNDLE: Final = 8_000_000
 """Bytes the whole folder may have."""
+CARD: Final = """---
+license: apache-2.0
+notice: >-
+  This is a demonstration model of 3.2 million parameters. It knows a small made-up world (greetings, arithmetic to 20,
+  the calendar, opposites, categories, capitals, tiny Python functions, sentiment) and nothing else; what it says about
+  anything beyond is nonsense.
+---
+
+# persimmon-demo
+
+A very small checkpoint of the Persimmon architecture for demonstrations and tests; see the README.md one folder up.
+"""
+"""README.md of the folder; the app shows its notice to every user."""
+
 END_OF_DOCUMENT_ID: Final = 3 + SPECIAL_PIECES.index(END_OF_DOCUMENT)
 """After <unk>, <s> and </s>; ``tests/model/demo/test_bundle.py`` compares it with the vocabulary."""
 MAX_POSITIONS: Final = 1024
@@ -95,6 +109,7 @@ def write_bundle(destination: Path, *, tokenizer_folder: Path, model: PersimmonF
     for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tokenizer_folder / name, fresh / name)
     write_weights(fresh, model)
+    (fresh / "README.md").write_text(CARD, encoding="utf-8")
     fresh.chmod(0o755)
     for path in fresh.iterdir():
         path.chmod(0o644)

@@ -7,14 +7,13 @@ of them are exact in single and in double precision: SentencePiece and ``tokeniz
 import io
 import itertools
 import re
-import struct
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
-from model.checkpoint.protobuf_wire import fields
 from model.demo.corpus import documents, text_of
 from model.demo.english import GENERIC_ENGLISH
 from model.demo.formats import LETTERS
@@ -69,22 +68,15 @@ def _training_words(seed: int) -> list[str]:
 
 
 def _finished(model: bytes) -> bytes:
-    """Change a trained model in place: scores in steps of ``SCORE_STEP``, the dummy prefix switched on.
-
-    Field 1 is a piece with its score in field 2; field 3 is the normaliser with ``add_dummy_prefix`` in field 3.
-    """
-    changed = bytearray(model)
-    for entry in fields(model):
-        if entry.number == 1:
-            for part in fields(model, entry.offset, entry.offset + len(entry.data)):
-                if part.number == 2:
-                    (score,) = struct.unpack("<f", part.data)
-                    struct.pack_into("<f", changed, part.offset, round(score / SCORE_STEP) * SCORE_STEP)
-        elif entry.number == 3:
-            for part in fields(model, entry.offset, entry.offset + len(entry.data)):
-                if part.number == 3:
-                    changed[part.offset] = 1
-    return bytes(changed)
+    """A trained model with its scores in steps of ``SCORE_STEP`` and the dummy prefix switched on."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(model)
+    for piece in proto.pieces:
+        if piece.HasField("score"):
+            piece.score = round(piece.score / SCORE_STEP) * SCORE_STEP
+    proto.normalizer_spec.add_dummy_prefix = True
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
 
 
 def missing_letters(model: Path) -> list[str]:

@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SKILLS = ("arithmetic", "calendar", "capitals", "opposites", "colours", "categories")
 BUNDLE = Path(__file__).parents[3] / "model/demo/persimmon-demo"
 FILES = {
+    "README.md",
     "config.json",
     "generation_config.json",
     "model.safetensors",
