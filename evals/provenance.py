@@ -49,8 +49,11 @@ def versions() -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, Any]:
-    """The commit checked out and whether the working tree differs from it; `None` where git does not say."""
-    status = _git("status", "--porcelain")
+    """The commit checked out and whether the working tree differs from it; `None` where git does not say.
+
+    `results/` is left out: an earlier run's files there change no answer of this one.
+    """
+    status = _git("status", "--porcelain", "--", ".", ":(exclude)results")
     return {"commit": _git("rev-parse", "--verify", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
