@@ -23,7 +23,7 @@ from model.checkpoint.convert.wording import shown
 from model.checkpoint.errors import CheckpointError
 
 LARGEST_PICKLE: Final = 16 << 20
-SLICE_BYTES: Final = 16 << 20
+SLICE_BYTES: Final = 4 << 20
 ZIP_SIGNATURE: Final = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 
