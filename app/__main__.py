@@ -137,6 +137,8 @@ def _serve(engine: Engine, listener: socket.socket) -> None:
                 if info.notice is not None:
                     print(f"Note: {info.notice}")
                 print(f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_backend}")
+                cached = (info.num_blocks - 1) * info.block_size
+                print(f"KV cache: {cached:,} tokens, shared by at most {info.max_num_requests} answers at once")
                 print(f"Ready: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
