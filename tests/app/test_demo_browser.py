@@ -19,8 +19,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from model.open_engine import DEMO_CHECKPOINT
-
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +27,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def program() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running program and its address."""
-    if not DEMO_CHECKPOINT.is_dir():
-        pytest.skip("the bundled checkpoint is not there")
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "--port", "0", "--device", "cpu"],
         cwd=ROOT,

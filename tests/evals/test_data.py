@@ -170,8 +170,6 @@ def test_bundled_items(monkeypatch: pytest.MonkeyPatch, items: Path) -> None:
 
 
 def test_bundled_items_are_good() -> None:
-    if not (DEMO_FOLDER / "arc_easy.jsonl").is_file():
-        pytest.skip("no bundled items yet")
     rows = arc_easy(data="demo", shots=1)["test"]
     assert len(rows) >= 20
     shots = (DEMO_FOLDER / "arc_easy_shots.jsonl").read_text(encoding="utf-8").splitlines()

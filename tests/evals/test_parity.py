@@ -123,8 +123,6 @@ def test_answers_to_real_items(engine: Engine, hugging_face: HFLM, real_items: P
 
 
 def test_answers_to_bundled_items(engine: Engine, hugging_face: HFLM) -> None:
-    if not (DEMO_FOLDER / "arc_easy.jsonl").is_file():
-        pytest.skip("no bundled items in evals/data/demo")
     asked = requests("adept_arc_easy", DEMO_FOLDER, NUM_GENERATED)
     assert_same_answers(engine, hugging_face, asked, 8)
 
