@@ -72,6 +72,7 @@ convert-persimmon: setup ## convert Adept's original release: SRC=8b_chat_model_
 .PHONY: demo-model
 demo-model: setup ## train the bundled checkpoint again, from nothing (CPU, under an hour)
 	$(BIN)/python -m model.demo.train
+	$(BIN)/python -m model.demo.bench_items
 	$(BIN)/python -m model.demo.measure
 
 .PHONY: check
