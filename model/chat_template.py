@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from model.interface import ChatMessage, InvalidRequest
 
 
-class _TurnTemplate:
+class TurnTemplate:
     """Turns one after the other, each behind a marker; the first may have an introduction before it.
 
     None of these formats has a system role: a prefix is text before everything else, with a blank line after it.
@@ -52,7 +52,7 @@ class _TurnTemplate:
         return text.strip()
 
 
-class AdeptChatTemplate(_TurnTemplate):
+class AdeptChatTemplate(TurnTemplate):
     """`human: a\\n\\nadept: b\\n\\nhuman: c\\n\\nadept:`, Persimmon's (persimmon-ai-labs/adept-inference, README.md).
 
     Adept's server stops only at the end of a document, so a client must cut where the next human turn begins.
@@ -63,7 +63,7 @@ class AdeptChatTemplate(_TurnTemplate):
     user, assistant, separator = "human: ", "adept:", "\n\n"
 
 
-class InstructChatTemplate(_TurnTemplate):
+class InstructChatTemplate(TurnTemplate):
     """The prompt MPT-7B-Instruct was tuned on (its model card, after Databricks' Dolly); further turns repeat the
     markers, which the model was not trained on."""
 
@@ -75,7 +75,7 @@ class InstructChatTemplate(_TurnTemplate):
     user, assistant, blank, separator = "### Instruction:\n", "### Response:\n", "", "\n"
 
 
-class TranscriptChatTemplate(_TurnTemplate):
+class TranscriptChatTemplate(TurnTemplate):
     """A plain transcript, for models without a chat format of their own, such as the base Llama 2."""
 
     name = "transcript"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,16 +15,16 @@ from model.checkpoint.errors import CheckpointError
 from model.checkpoint.fingerprint import file_sha256, weights_sha256
 from model.checkpoint.load import load_model
 from model.checkpoint.source import resolve
+from model.checkpoint.special_tokens import special_tokens
 from model.engine.block_pool import BlockPool
 from model.engine.core import EngineCore
 from model.engine.engine import LocalEngine
 from model.engine.memory_plan import plan_memory
 from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
-from model.families.registry import family_class
 from model.interface import EngineInfo, InvalidRequest
 from model.layers.attention import ATTENTION_BACKEND
-from model.tokenizer import SpecialTokens, load_tokenizer, tokenizer_file
+from model.tokenizer import load_tokenizer, tokenizer_file
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +86,7 @@ def open_engine(
     source = resolve(checkpoint, revision=revision)
     folder = source.folder
     config = read_json(folder / "config.json")
-    eos_token_ids = _eos_token_ids(folder, config)
-    special = SpecialTokens(
-        bos_token_id=_token_id(config, "bos_token_id"),
-        eos_token_ids=eos_token_ids,
-        prompts_begin_with_bos=family_class(config).prompts_begin_with_bos,
-    )
+    special = special_tokens(folder, config)
     tokenizer = load_tokenizer(folder, special)
     card = read_card(folder, name=checkpoint)
     model = load_model(folder, device=torch_device, dtype=torch_dtype, rope_position_dtype=position_dtype)
@@ -145,7 +138,7 @@ def open_engine(
         max_num_batched_tokens=max_num_batched_tokens,
     )
     return LocalEngine(
-        EngineCore(runner, scheduler, tokenizer, eos_token_ids=eos_token_ids),
+        EngineCore(runner, scheduler, tokenizer, eos_token_ids=special.eos_token_ids),
         info=info,
         tokenizer=tokenizer,
         chat_template=model.chat_template,
@@ -183,23 +176,3 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise InvalidRequest(f"dtype={name!r} is not allowed: use auto, {', '.join(DTYPES)}")
     return DTYPES[name]
-
-
-def _token_id(config: Mapping[str, Any], key: str) -> int | None:
-    value = config.get(key)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise CheckpointError(f"config.json has {key}={value!r}: it must be a token id or null")
-    return value
-
-
-def _eos_token_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """End-of-document ids of config.json and generation_config.json, each once."""
-    found: list[int] = []
-    generation = folder / "generation_config.json"
-    for values in (config, read_json(generation) if generation.is_file() else {}):
-        value = values.get("eos_token_id")
-        for token in value if isinstance(value, list) else [value]:
-            token_id = _token_id({"eos_token_id": token}, "eos_token_id")
-            if token_id is not None and token_id not in found:
-                found.append(token_id)
-    return tuple(found)

@@ -38,6 +38,16 @@ class SpecialTokens:
     eos_token_ids: tuple[int, ...]
     prompts_begin_with_bos: bool
 
+    def require_eos(self) -> int:
+        """The first of the ends, to close a document with.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if not self.eos_token_ids:
+            raise CheckpointError("config.json has no eos_token_id, with which documents end: add it")
+        return self.eos_token_ids[0]
+
 
 def load_tokenizer(folder: Path, special: SpecialTokens) -> Tokenizer:
     """The tokenizer of a checkpoint folder: `tokenizer.json` if there, else a SentencePiece model.

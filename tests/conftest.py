@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from random_persimmon import save_random_persimmon
 
 from model.engine.engine import LocalEngine
 from model.open_engine import open_engine
+from model.parity.random_checkpoint import save_random_persimmon
 
 TRAINING_TEXT = [
     "human: What is the capital of France?",

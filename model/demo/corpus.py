@@ -1,7 +1,8 @@
 """Generate training documents: endless, seeded, and the same byte for byte wherever they are made.
 
 A document is a list of spans; the loss counts a span's tokens with the span's weight, so that most of the learning
-goes into answers. Nothing on the held-out side of ``held_out.py`` ever appears.
+goes into answers. The families differ in how a conversation is written and in nothing else: with one seed they see the
+same questions in the same order. Nothing on the held-out side of ``held_out.py`` ever appears.
 """
 
 import random
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from model.chat_template import TurnTemplate
 from model.demo import formats
 from model.demo.facts import CAPITALS, CATEGORIES, OPPOSITES
 from model.demo.functions import Problem, problems
@@ -20,8 +22,6 @@ PROMPT_WEIGHT: Final = 0.05
 ANSWER_WEIGHT: Final = 1.0
 LETTER_WEIGHT: Final = 2.0
 """A letter is one token; its weight makes up for the length of other answers."""
-
-END_OF_DOCUMENT: Final = "|ENDOFTEXT|"
 
 SKILL_WEIGHTS: Final = {
     "arithmetic": 5.0,
@@ -66,7 +66,7 @@ def draw_which(rng: random.Random, *, options: int, negated: bool, held_out: boo
             return question
 
 
-_EVERY_WORD: Final = (
+EVERY_WORD: Final = (
     *(word for pair in OPPOSITES for word in pair),
     *(item for items in CATEGORIES.values() for item in items),
     *CAPITALS,
@@ -76,7 +76,7 @@ _EVERY_WORD: Final = (
 
 def draw_copy(rng: random.Random) -> Question:
     """Draw a question that names its own answer: it teaches picking a letter without any knowledge."""
-    words = rng.sample(_EVERY_WORD, 5)
+    words = rng.sample(EVERY_WORD, 5)
     if rng.random() < 0.25:
         words = [str(number) for number in rng.sample(range(32), 5)]
     template = rng.choice(("Which option says {}?", "Which letter stands before {}?", "Choose {}."))
@@ -106,7 +106,7 @@ def multiple_choice(rng: random.Random, question: Question, *, options: int, nea
         wrong = rng.sample(pool, options - 1)
     else:
         wrong = [rng.choice(pool)]
-        wrong += rng.sample([word for word in _EVERY_WORD if word not in (question.answer, *wrong)], options - 2)
+        wrong += rng.sample([word for word in EVERY_WORD if word not in (question.answer, *wrong)], options - 2)
     choices = [question.answer, *wrong]
     rng.shuffle(choices)
     return MultipleChoice(question, tuple(choices), choices.index(question.answer))
@@ -125,20 +125,20 @@ def draw_multiple_choice(
     return multiple_choice(rng, question, options=options, near=hard)
 
 
-def _wrapped(rng: random.Random, document: Document) -> Document:
+def _wrapped(rng: random.Random, chat: TurnTemplate, document: Document) -> Document:
     """Put a task prompt into the chat format some of the time, as the chat models are also measured."""
     if rng.random() < 0.75:
         return document
     *prompt, answer = document
     return [
-        Span("human: ", PROMPT_WEIGHT),
+        Span(f"{chat.introduction}{chat.user}", PROMPT_WEIGHT),
         *prompt,
-        Span("\n\nadept:", PROMPT_WEIGHT),
-        Span(f" {answer.text.strip()}", answer.weight),
+        Span(f"{chat.separator}{chat.assistant}", PROMPT_WEIGHT),
+        Span(f"{chat.blank}{answer.text.strip()}", answer.weight),
     ]
 
 
-def choice_document(rng: random.Random) -> Document:
+def choice_document(rng: random.Random, chat: TurnTemplate) -> Document:
     """ARC or MMLU, with one shot or none, raw or wrapped in chat."""
     instruction = rng.choice((formats.ARC_INSTRUCTION, formats.MMLU_INSTRUCTION))
     skill = rng.choice(SKILLS) if instruction == formats.MMLU_INSTRUCTION and rng.random() < 0.5 else None
@@ -155,10 +155,10 @@ def choice_document(rng: random.Random) -> Document:
         document.append(Span(f" {item.letter}", LETTER_WEIGHT))
         if index + 1 < count:
             document.append(Span("\n\n", PROMPT_WEIGHT))
-    return _wrapped(rng, document)
+    return _wrapped(rng, chat, document)
 
 
-def shared_options_document(rng: random.Random) -> Document:
+def shared_options_document(rng: random.Random, _: TurnTemplate) -> Document:
     """One list of options and several questions about it: many letters learnt from few tokens.
 
     No task looks like this; it is here because picking a letter comes late in a small model's training.
@@ -185,17 +185,18 @@ def shared_options_document(rng: random.Random) -> Document:
 
 def repeat_turn(rng: random.Random) -> tuple[str, str]:
     """Ask to repeat words drawn at random: every word of the reply teaches looking things up in the context."""
-    words = " ".join(rng.sample(_EVERY_WORD, rng.randint(4, 30)))
+    words = " ".join(rng.sample(EVERY_WORD, rng.randint(4, 30)))
     return rng.choice(("Repeat: {}", "Say this again: {}", "Copy these words: {}")).format(words), words
 
 
-def repeat_document(rng: random.Random) -> Document:
+def repeat_document(rng: random.Random, chat: TurnTemplate) -> Document:
     """One request to repeat words."""
     said, reply = repeat_turn(rng)
-    return [Span(f"human: {said}\n\nadept:", PROMPT_WEIGHT), Span(f" {reply}", ANSWER_WEIGHT)]
+    asked = formats.chat_turn(chat, said, first=True)
+    return [Span(asked, PROMPT_WEIGHT), Span(f"{chat.blank}{reply}", ANSWER_WEIGHT)]
 
 
-def likelihood_document(rng: random.Random) -> Document:
+def likelihood_document(rng: random.Random, _: TurnTemplate) -> Document:
     """lm-eval's ARC form: the answer's text follows without options."""
     which = rng.random() < 0.25
     question = draw_which(rng, options=4, negated=False) if which else draw_question(rng)
@@ -205,7 +206,7 @@ def likelihood_document(rng: random.Random) -> Document:
     ]
 
 
-def trivia_document(rng: random.Random) -> Document:
+def trivia_document(rng: random.Random, chat: TurnTemplate) -> Document:
     """TriviaQA, with one shot or none."""
     document = [Span(formats.TRIVIAQA_INSTRUCTION, PROMPT_WEIGHT)]
     count = rng.choice(SHOTS)
@@ -215,10 +216,10 @@ def trivia_document(rng: random.Random) -> Document:
         document.append(Span(f" {question.answer}", ANSWER_WEIGHT))
         if index + 1 < count:
             document.append(Span("\n\n", PROMPT_WEIGHT))
-    return _wrapped(rng, document)
+    return _wrapped(rng, chat, document)
 
 
-def fill_in_document(rng: random.Random) -> Document:
+def fill_in_document(rng: random.Random, chat: TurnTemplate) -> Document:
     """WinoGrande, with one shot or none."""
     document = [Span(formats.WINOGRANDE_INSTRUCTION, PROMPT_WEIGHT)]
     count = rng.choice(SHOTS)
@@ -230,10 +231,10 @@ def fill_in_document(rng: random.Random) -> Document:
         document.append(Span(f"\n{item.answer}", LETTER_WEIGHT))
         if index + 1 < count:
             document.append(Span("\n\n", PROMPT_WEIGHT))
-    return _wrapped(rng, document)
+    return _wrapped(rng, chat, document)
 
 
-def code_document(rng: random.Random) -> Document:
+def code_document(rng: random.Random, _: TurnTemplate) -> Document:
     """HumanEval, with one shot or none."""
     chosen: Sequence[Problem] = rng.sample(problems(held_out=False), rng.choice((1, 2)))
     document = [Span(formats.HUMANEVAL_INSTRUCTION, PROMPT_WEIGHT)] if rng.random() < 0.8 else []
@@ -317,7 +318,7 @@ def _any_turn(rng: random.Random) -> tuple[str, str]:
     return rng.choice(OUTSIDE), DO_NOT_KNOW
 
 
-def chat_document(rng: random.Random) -> Document:
+def chat_document(rng: random.Random, chat: TurnTemplate) -> Document:
     """A conversation of one to nine turns, sometimes after a prefix that asks for one word."""
     document: Document = []
     one_word = rng.random() < 0.2
@@ -325,13 +326,12 @@ def chat_document(rng: random.Random) -> Document:
         document.append(Span(ONE_WORD, PROMPT_WEIGHT))
     for index in range(rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 5, 9))):
         said, reply = question_turn(rng, draw_question(rng), one_word=True) if one_word else _any_turn(rng)
-        separator = "\n\n" if index else ""
-        document.append(Span(f"{separator}human: {said}\n\nadept:", PROMPT_WEIGHT))
-        document.append(Span(f" {reply}", ANSWER_WEIGHT))
+        document.append(Span(formats.chat_turn(chat, said, first=index == 0), PROMPT_WEIGHT))
+        document.append(Span(f"{chat.blank}{reply}", ANSWER_WEIGHT))
     return document
 
 
-Mixture = tuple[tuple[Callable[[random.Random], Document], float], ...]
+Mixture = tuple[tuple[Callable[[random.Random, TurnTemplate], Document], float], ...]
 
 KINDS: Final[Mixture] = (
     (chat_document, 0.30),
@@ -375,17 +375,21 @@ STAGES: Final[tuple[tuple[int, Mixture], ...]] = (
 """Mixtures with the number of the document at which each ends; ``KINDS`` comes after the last."""
 
 
-def documents(seed: int, *, stages: Sequence[tuple[int, Mixture]] = STAGES) -> Iterator[Document]:
+def documents(
+    seed: int, chat: TurnTemplate, *, end_of_document: str, stages: Sequence[tuple[int, Mixture]] = STAGES
+) -> Iterator[Document]:
     """Yield documents without end; each closes with the end-of-document symbol, which counts as an answer.
 
     Args:
         seed: Of everything.
+        chat: How conversations are written; it changes no draw.
+        end_of_document: Text of the symbol; ``tokenizer.json`` makes it one token.
         stages: Mixtures to begin with, as ``STAGES``.
     """
     rng = random.Random(seed)
     number = 0
     while True:
         mixture = next((stage for end, stage in stages if number < end), KINDS)
-        document = rng.choices([maker for maker, _ in mixture], [share for _, share in mixture])[0](rng)
-        yield [*document, Span(END_OF_DOCUMENT, ANSWER_WEIGHT)]
+        document = rng.choices([maker for maker, _ in mixture], [share for _, share in mixture])[0](rng, chat)
+        yield [*document, Span(end_of_document, ANSWER_WEIGHT)]
         number += 1

@@ -1,14 +1,17 @@
-"""The prompt formats the demonstration model is trained and measured in, character for character.
+"""The prompt formats the demonstration models are trained and measured in, character for character.
 
-The six task prompts are those of ``prompts.md`` in persimmon-ai-labs/adept-inference (Apache-2.0); the chat format is
-the one Adept's chat checkpoint was trained with. ``tests/model/demo/test_formats.py`` pins every byte.
+The six task prompts are those of ``prompts.md`` in persimmon-ai-labs/adept-inference (Apache-2.0), the same for every
+family; conversations are written as the family's template in ``model/chat_template.py`` writes them.
+``tests/model/demo/test_formats.py`` pins every byte.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
+from model.chat_template import TurnTemplate
 from model.demo.functions import Problem
 from model.demo.passages import FillIn
+from model.interface import ChatMessage
 
 LETTERS: Final = "ABCDE"
 
@@ -60,13 +63,21 @@ def likelihood_context(question: str) -> str:
     return f"Question: {question}\nAnswer:"
 
 
-def chat_prompt(turns: Sequence[tuple[str, str]], message: str, *, prefix: str = "") -> str:
+def chat_turn(chat: TurnTemplate, message: str, *, first: bool) -> str:
+    """Render what stands between the reply before (or the document's beginning) and the reply to ``message``."""
+    return f"{chat.introduction if first else chat.separator}{chat.user}{message}{chat.separator}{chat.assistant}"
+
+
+def chat_prompt(chat: TurnTemplate, turns: Sequence[tuple[str, str]], message: str, *, prefix: str = "") -> str:
     """Render a conversation up to the model's turn.
 
     Args:
+        chat: The family's format.
         turns: Earlier messages with the replies they got.
         message: What the person says now.
-        prefix: Text before the first turn, Persimmon's stand-in for a system prompt.
+        prefix: Text before everything, these formats' stand-in for a system prompt.
     """
-    earlier = "".join(f"human: {said}\n\nadept: {reply}\n\n" for said, reply in turns)
-    return f"{prefix}{earlier}human: {message}\n\nadept:"
+    messages = [ChatMessage("prefix", prefix)] if prefix else []
+    for said, reply in turns:
+        messages += [ChatMessage("user", said), ChatMessage("assistant", reply)]
+    return chat.render([*messages, ChatMessage("user", message)])

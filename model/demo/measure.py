@@ -1,9 +1,11 @@
-"""Measure the bundled checkpoint on held-out questions, greedily, with Hugging Face's own generation.
+"""Measure the bundled checkpoints on held-out questions, greedily, with Hugging Face's own generation.
 
-    python -m model.demo.measure            # rewrites the table in model/demo/README.md
+    python -m model.demo.measure                   # all three; rewrites the table in model/demo/README.md
+    python -m model.demo.measure --family mpt      # one; the table keeps what was measured of the others
 
-Every row: number of items, share right, Wilson 95 % interval, and chance (the share that the best constant answer or
-blind guess gets).
+Every row: number of items, chance (the share that the best constant answer or blind guess gets), and for every
+checkpoint the share right with its Wilson 95 % interval. What was measured stays in ``<name>.measured.json`` beside the
+checkpoint's folder; the table is made of these files.
 """
 
 import os
@@ -17,14 +19,15 @@ import math
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from model.checkpoint.fingerprint import weights_sha256
 from model.demo import formats
 from model.demo.corpus import (
     ONE_WORD,
@@ -35,12 +38,14 @@ from model.demo.corpus import (
     sentiment_turn,
     yes_no_turn,
 )
+from model.demo.family import FAMILIES, DemoFamily
 from model.demo.passages import FillIn
 from model.demo.questions import SKILLS, questions
 from model.demo.small_talk import counting, small_talk
 
 ITEMS: Final = Path("evals/data/demo")
-README: Final = Path("model/demo/README.md")
+CHECKPOINTS: Final = Path("model/demo")
+README: Final = CHECKPOINTS / "README.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PER_SKILL: Final = 60
 BATCH: Final = 32
@@ -78,15 +83,27 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 
 class Demonstrator:
-    """The checkpoint behind two calls: greedy replies, and log-likelihoods of continuations."""
+    """A checkpoint behind two calls: greedy replies, and log-likelihoods of continuations.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        family: Of the checkpoint.
+        folder: Where it is.
+    """
+
+    def __init__(self, family: DemoFamily, folder: Path) -> None:
+        self.chat = family.chat
         self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
         self._model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ``text`` without any added token."""
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Ids of ``text`` as inference has them: Llama's begin with ``<s>``, the others' with no added token."""
+        return list(self._tokenizer(text)["input_ids"])
+
+    def cut(self, reply: str) -> str:
+        """Cut a reply where a chat client would, and strip blanks."""
+        for stop in self.chat.stop:
+            reply = reply.split(stop)[0]
+        return self.chat.answer(reply)
 
     @torch.no_grad()
     def replies(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -101,7 +118,11 @@ class Demonstrator:
                 group = indices[begin : begin + BATCH]
                 batch = torch.tensor([encoded[index] for index in group])
                 output = self._model.generate(
-                    batch, attention_mask=torch.ones_like(batch), max_new_tokens=max_new_tokens, do_sample=False
+                    batch,
+                    attention_mask=torch.ones_like(batch),
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    use_cache=True,  # off by default for MPT
                 )
                 for index, row in zip(group, output, strict=True):
                     found[index] = self._tokenizer.decode(row[length:], skip_special_tokens=True)
@@ -118,11 +139,6 @@ class Demonstrator:
             chosen = torch.log_softmax(logits, dim=-1).gather(1, ids[0, start:, None])
             sums.append(float(chosen.sum()))
         return sums
-
-
-def cut(reply: str) -> str:
-    """Cut a reply where a chat client would, and strip blanks."""
-    return reply.split("\n\nhuman:")[0].strip()
 
 
 def _distinct(draw: Callable[[], tuple[str, str]], count: int) -> list[tuple[str, str]]:
@@ -172,19 +188,19 @@ def chat_results(model: Demonstrator) -> Iterator[Result]:
     """Chat: the whole reply must be the expected one."""
     for skill in CHAT_SKILLS:
         pairs = chat_pairs(skill)
-        replies = model.replies([formats.chat_prompt((), said) for said, _ in pairs], 48)
-        right = sum(cut(reply) == expected for reply, (_, expected) in zip(replies, pairs, strict=True))
+        replies = model.replies([formats.chat_prompt(model.chat, (), said) for said, _ in pairs], 48)
+        right = sum(model.cut(reply) == expected for reply, (_, expected) in zip(replies, pairs, strict=True))
         chance = 1 / 3 if skill == "which of three" else _commonest([expected for _, expected in pairs])
         yield Result(f"chat: {skill}", len(pairs), right, chance)
     rng = random.Random(MEASURE_SEED)
     mixed = _distinct(lambda: (lambda q: (q.text, q.answer))(draw_question(rng, held_out=True)), 2 * PER_SKILL)
-    replies = model.replies([formats.chat_prompt((), said, prefix=ONE_WORD) for said, _ in mixed], 16)
-    right = sum(cut(reply) == expected for reply, (_, expected) in zip(replies, mixed, strict=True))
+    replies = model.replies([formats.chat_prompt(model.chat, (), said, prefix=ONE_WORD) for said, _ in mixed], 16)
+    right = sum(model.cut(reply) == expected for reply, (_, expected) in zip(replies, mixed, strict=True))
     yield Result("chat after a prefix: answer in one word", len(mixed), right, _commonest([e for _, e in mixed]))
     first = ("What is the capital of France?", "The capital of France is Paris.")
     mixed = _distinct(lambda: (lambda q: (q.text, q.sentence))(draw_question(rng, held_out=True)), 2 * PER_SKILL)
-    replies = model.replies([formats.chat_prompt([first], said) for said, _ in mixed], 32)
-    right = sum(cut(reply) == expected for reply, (_, expected) in zip(replies, mixed, strict=True))
+    replies = model.replies([formats.chat_prompt(model.chat, [first], said) for said, _ in mixed], 32)
+    right = sum(model.cut(reply) == expected for reply, (_, expected) in zip(replies, mixed, strict=True))
     yield Result("chat, second turn", len(mixed), right, _commonest([e for _, e in mixed]))
 
 
@@ -245,7 +261,9 @@ def task_results(model: Demonstrator) -> Iterator[Result]:
         for wrapped in (False, True):
             if wrapped and task == "humaneval":
                 continue
-            prompts = [formats.chat_prompt((), check.prompt) if wrapped else check.prompt for check in checks]
+            prompts = [
+                formats.chat_prompt(model.chat, (), check.prompt) if wrapped else check.prompt for check in checks
+            ]
             replies = model.replies(prompts, checks[0].max_new_tokens)
             ends = "\n\n" if task == "humaneval" else "\n"
             right = sum(
@@ -270,33 +288,96 @@ def likelihood_results(model: Demonstrator) -> Iterator[Result]:
         yield Result(f"{task}, 0-shot, likelihood", len(items), right, chance)
 
 
-def table(results: Sequence[Result]) -> str:
-    """Render the Markdown table."""
-    lines = ["| held-out items | n | right | 95 % interval | chance |", "| --- | ---: | ---: | ---: | ---: |"]
-    for row in results:
-        low, high = wilson(row.right, row.n)
-        lines.append(f"| {row.name} | {row.n} | {row.right / row.n:.1%} | {low:.1%} to {high:.1%} | {row.chance:.1%} |")
-    return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and rewrite the table between the README's markers."""
-    parser = argparse.ArgumentParser(description="Measure persimmon-demo on held-out questions.")
-    parser.add_argument("--model", type=Path, default=Path("model/demo/persimmon-demo"), help="checkpoint folder")
-    parser.add_argument("--readme", type=Path, default=README, help="page whose table is rewritten")
-    parser.add_argument("--print-only", action="store_true", help="leave the page alone")
-    chosen = parser.parse_args(arguments)
-    model = Demonstrator(chosen.model)
+def measure(family: DemoFamily, folder: Path) -> list[Result]:
+    """Measure one checkpoint, printing every row as it comes."""
+    model = Demonstrator(family, folder)
     results: list[Result] = []
     for part in (chat_results, task_results, likelihood_results):
         for result in part(model):
             results.append(result)
-            print(f"{result.name}: {result.right}/{result.n}, chance {result.chance:.2f}", flush=True)
+            print(f"{family.name}: {result.name}: {result.right}/{result.n}, chance {result.chance:.2f}", flush=True)
+    return results
+
+
+def _record(family: DemoFamily, checkpoints: Path) -> Path:
+    return checkpoints / f"{family.name}.measured.json"
+
+
+def write_record(family: DemoFamily, checkpoints: Path, results: Sequence[Result]) -> None:
+    """Keep what was measured, with the hash of the weights it was measured on."""
+    content = {
+        "weights_sha256": weights_sha256(checkpoints / family.name),
+        "results": [asdict(result) for result in results],
+    }
+    _record(family, checkpoints).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_records(checkpoints: Path) -> dict[str, list[Result]]:
+    """Results by checkpoint name, of those that were measured."""
+    return {
+        family.name: [Result(**row) for row in json.loads(path.read_text(encoding="utf-8"))["results"]]
+        for family in FAMILIES.values()
+        if (path := _record(family, checkpoints)).is_file()
+    }
+
+
+def _cell(result: Result | None) -> str:
+    if result is None or result.n == 0:
+        return ""
+    low, high = wilson(result.right, result.n)
+    return f"{100 * result.right / result.n:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def table(measured: Mapping[str, Sequence[Result]]) -> str:
+    """Render the Markdown table: a row for each kind of item, a column for each family, empty where not measured.
+
+    Args:
+        measured: Results by checkpoint name.
+
+    Raises:
+        ValueError: two checkpoints were measured on different items.
+    """
+    names = [family.name for family in FAMILIES.values()]
+    rows: dict[str, dict[str, Result]] = {}
+    for name in names:
+        for result in measured.get(name, ()):
+            rows.setdefault(result.name, {})[name] = result
+    lines = [
+        f"| held-out items | n | chance | {' | '.join(names)} |",
+        "| --- | ---: | ---: |" + " ---: |" * len(names),
+    ]
+    for title, row in rows.items():
+        sizes = {(result.n, result.chance) for result in row.values()}
+        if len(sizes) > 1:
+            raise ValueError(f"{title!r} was measured on different items ({', '.join(row)}): measure all of them again")
+        n, chance = sizes.pop()
+        cells = " | ".join(_cell(row.get(name)) for name in names)
+        lines.append(f"| {title} | {n} | {100 * chance:.1f} % | {cells} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, keep the results and rewrite the table between the page's markers."""
+    parser = argparse.ArgumentParser(description="Measure the demonstration checkpoints on held-out questions.")
+    parser.add_argument("--family", choices=(*FAMILIES, "all"), default="all", help="whose checkpoint")
+    parser.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="folder that holds their folders")
+    parser.add_argument("--readme", type=Path, default=README, help="page whose table is rewritten")
+    parser.add_argument("--print-only", action="store_true", help="leave results and page alone")
+    chosen = parser.parse_args(arguments)
+    families = list(FAMILIES.values()) if chosen.family == "all" else [FAMILIES[chosen.family]]
+    for family in families:
+        if not (chosen.checkpoints / family.name / "config.json").is_file():
+            parser.error(f"{chosen.checkpoints / family.name} holds no checkpoint: train it or choose another --family")
+    for family in families:
+        results = measure(family, chosen.checkpoints / family.name)
+        if not chosen.print_only:
+            write_record(family, chosen.checkpoints, results)
     if not chosen.print_only:
         page = chosen.readme.read_text(encoding="utf-8")
         before, rest = page.split(BEGIN)
         after = rest.split(END)[1]
-        chosen.readme.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
+        measured = table(read_records(chosen.checkpoints))
+        chosen.readme.write_text(f"{before}{BEGIN}\n{measured}\n{END}{after}", encoding="utf-8")
     return 0
 
 

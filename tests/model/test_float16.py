@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from random_models import token_ids
-from random_persimmon import our_logits, save_random_persimmon
 from safetensors.torch import load_file, save_file
 
 from kernels.squared_relu import squared_relu_linear_reference
 from model.checkpoint.load import load_model
 from model.interface import EngineError, SamplingParams
 from model.open_engine import open_engine
+from model.parity.our_forward import our_logits
+from model.parity.random_checkpoint import random_prompt, save_random_persimmon
 
 CPU = torch.device("cpu")
 
@@ -50,29 +50,19 @@ def test_other_dtypes_take_the_plain_way() -> None:
     assert torch.equal(squared_relu_linear_reference(states, weight, None), F.linear(F.relu(states).square(), weight))
 
 
-@pytest.fixture
-def hot_checkpoint(random_checkpoint: Path, tmp_path: Path) -> Path:
-    """A checkpoint whose second layer has activations of about 400, and small weights after them."""
-    folder = Path(shutil.copytree(random_checkpoint, tmp_path / "hot"))
-    tensors = load_file(folder / "model.safetensors")
-    tensors["model.layers.1.mlp.dense_h_to_4h.bias"] += 400.0
-    tensors["model.layers.1.mlp.dense_4h_to_h.weight"] *= 1e-3
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
-def test_hot_activations_give_the_right_logits(hot_checkpoint: Path) -> None:
-    ids = token_ids()
-    exact = our_logits(load_model(hot_checkpoint, device=CPU, dtype=torch.float32), ids)
-    half = our_logits(load_model(hot_checkpoint, device=CPU, dtype=torch.float16), ids)
-    brain = our_logits(load_model(hot_checkpoint, device=CPU, dtype=torch.bfloat16), ids)
+def test_hot_activations_give_the_right_logits(tmp_path: Path) -> None:
+    save_random_persimmon(tmp_path, hot=True)
+    ids = random_prompt()
+    exact = our_logits(load_model(tmp_path, device=CPU, dtype=torch.float32), ids)
+    half = our_logits(load_model(tmp_path, device=CPU, dtype=torch.float16), ids)
+    brain = our_logits(load_model(tmp_path, device=CPU, dtype=torch.bfloat16), ids)
     assert half.isfinite().all()
     assert (half - exact).abs().mean() < (brain - exact).abs().mean()
 
 
 def test_cold_float16_is_near_float32(tmp_path: Path) -> None:
     save_random_persimmon(tmp_path)
-    ids = token_ids()
+    ids = random_prompt()
     exact = our_logits(load_model(tmp_path, device=CPU, dtype=torch.float32), ids)
     half = our_logits(load_model(tmp_path, device=CPU, dtype=torch.float16), ids)
     assert (half - exact).abs().max() <= 0.01 * exact.abs().max()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from random_persimmon import our_logits, save_random_persimmon
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint.card import read_card
@@ -21,6 +20,8 @@ from model.checkpoint.source import resolve
 from model.families.registry import CausalLM
 from model.interface import EngineError, InvalidRequest
 from model.open_engine import choose_device, choose_dtype, open_engine
+from model.parity.our_forward import our_logits
+from model.parity.random_checkpoint import save_random_persimmon
 
 CPU = torch.device("cpu")
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from random_models import save_random_mpt, token_ids
-from random_persimmon import our_logits, save_random_persimmon
 
 from model.checkpoint.errors import CheckpointError
 from model.checkpoint.load import load_model
 from model.interface import InvalidRequest
 from model.layers.rotary import RotaryConfig, RotaryEmbedding
 from model.open_engine import open_engine
+from model.parity.our_forward import our_logits
+from model.parity.random_checkpoint import random_prompt, save_random_mpt, save_random_persimmon
 
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ def test_the_two_part_beyond_position_256() -> None:
 
 def test_logits_differ_only_with_the_option(tmp_path: Path) -> None:
     save_random_persimmon(tmp_path, max_position_embeddings=512, num_hidden_layers=1)
-    ids = token_ids(211, count=400)
+    ids = random_prompt(count=400)
     fine = our_logits(load_model(tmp_path, device=CPU, dtype=torch.float32), ids)
     coarse = our_logits(load_model(tmp_path, device=CPU, dtype=torch.float32, rope_position_dtype=torch.bfloat16), ids)
     near = (fine - coarse)[:200].abs().mean()

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import sentencepiece
 import torch
-from random_persimmon import our_logits
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -34,6 +33,7 @@ from model.checkpoint.errors import CheckpointError
 from model.checkpoint.load import load_model
 from model.interface import SamplingParams
 from model.open_engine import open_engine
+from model.parity.our_forward import our_logits
 
 Make = Callable[..., Any]  # conftest.SyntheticRelease
 CPU = torch.device("cpu")

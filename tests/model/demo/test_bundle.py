@@ -1,91 +1,80 @@
-"""The bundled folder: small enough, complete, and exactly the architecture of Persimmon."""
+"""The bundled folders: small enough, complete, made by the recipe; and how a folder gets there."""
 
 import json
-import os
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from model.demo import bundle, formats
+from model.demo.family import FAMILIES, DemoFamily
+from model.demo.measure import chat_pairs
 
+SHIPPED = ["persimmon-demo"]
+BUNDLES = Path(__file__).parents[3] / "model/demo"
 SKILLS = ("arithmetic", "calendar", "capitals", "opposites", "colours", "categories")
-BUNDLE = Path(__file__).parents[3] / "model/demo/persimmon-demo"
-FILES = {
-    "README.md",
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-}
+
+shipped = pytest.mark.parametrize("name", SHIPPED)
+
+
+def _family(name: str) -> DemoFamily:
+    (found,) = (family for family in FAMILIES.values() if family.name == name)
+    return found
 
 
 @cache
-def _model() -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(str(BUNDLE), dtype=torch.float32).eval()
+def _model(name: str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(str(BUNDLES / name), dtype=torch.float32).eval()
 
 
 @cache
-def _tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(BUNDLE))
+def _tokenizer(name: str) -> Any:
+    return AutoTokenizer.from_pretrained(str(BUNDLES / name))
 
 
-def test_files_and_size() -> None:
-    assert {path.name for path in BUNDLE.iterdir()} == FILES
-    assert sum(path.stat().st_size for path in BUNDLE.iterdir()) <= 8_000_000
+@shipped
+def test_files_and_size(name: str) -> None:
+    files = list((BUNDLES / name).iterdir())
+    assert {path.name for path in files} == set(_family(name).files)
+    assert sum(path.stat().st_size for path in files) <= bundle.LARGEST_BUNDLE == 8_000_000
 
 
-def test_config_is_persimmons() -> None:
-    config = json.loads((BUNDLE / "config.json").read_text())
-    assert config["architectures"] == ["PersimmonForCausalLM"]
-    assert config["hidden_act"] == "relu2"
-    assert config["qk_layernorm"] is True
-    assert config["tie_word_embeddings"] is False
-    assert config["layer_norm_eps"] == 1e-5
-    assert config["rope_parameters"] == {
-        "rope_type": "default",
-        "rope_theta": 25000.0,
-        "partial_rotary_factor": 0.5,
-    }
-    assert config["hidden_dropout"] == config["attention_dropout"] == 0.0
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(BUNDLE / "tokenizer.model"))
-    end = processor.piece_to_id("|ENDOFTEXT|")
-    assert config["bos_token_id"] == config["eos_token_id"] == config["pad_token_id"] == end
-    assert config["vocab_size"] == processor.vocab_size()
-    assert config["vocab_size"] & (config["vocab_size"] - 1) != 0
+@shipped
+def test_config_is_the_recipes(name: str) -> None:
+    shipped_config = json.loads((BUNDLES / name / "config.json").read_text())
+    assert shipped_config.pop("dtype") == "bfloat16"
+    config = json.loads(_family(name).initial_model(0).config.to_json_string(use_diff=False))
+    unlike = {key: value for key, value in shipped_config.items() if config[key] != value}
+    assert set(unlike) <= {"architectures", "transformers_version"}
+    assert shipped_config["architectures"] == [_family(name).model_class.__name__]
+    settings = json.loads((BUNDLES / name / "generation_config.json").read_text())
+    assert settings["do_sample"] is False
+    assert settings["eos_token_id"] == settings["pad_token_id"] == _family(name).end_of_document_id
 
 
-def test_weights_are_bfloat16_and_squared_relu_is_used() -> None:
-    import torch
-    from safetensors import safe_open
+@shipped
+def test_vocabulary_and_card_are_what_the_recipe_writes(name: str, tmp_path: Path) -> None:
+    _family(name).write_tokenizer(tmp_path, 0)
+    _family(name).write_card(tmp_path)
+    for path in tmp_path.iterdir():
+        assert (BUNDLES / name / path.name).read_bytes() == path.read_bytes(), path.name
 
-    with safe_open(BUNDLE / "model.safetensors", framework="pt") as weights:
+
+@shipped
+def test_weights_are_bfloat16(name: str) -> None:
+    with safe_open(BUNDLES / name / "model.safetensors", framework="pt") as weights:
         names = list(weights.keys())
-        assert {weights.get_slice(name).get_dtype() for name in names} == {"BF16"}
-    activation = _model().model.layers[0].mlp.act
+        assert {weights.get_slice(tensor).get_dtype() for tensor in names} == {"BF16"}
+
+
+def test_persimmon_uses_squared_relu() -> None:
+    activation = _model("persimmon-demo").model.layers[0].mlp.act
     assert activation(torch.tensor([-2.0, 3.0])).tolist() == [0.0, 9.0]
-
-
-def test_no_token_is_added() -> None:
-    ids = _tokenizer()("human: Hi")["input_ids"]
-    assert ids == _tokenizer()("human: Hi", add_special_tokens=False)["input_ids"]
-    assert _tokenizer().eos_token_id not in ids
-
-
-def test_every_letter_is_one_token() -> None:
-    for letter in "ABCDE":
-        context = _tokenizer()("Answer:", add_special_tokens=False)["input_ids"]
-        whole = _tokenizer()(f"Answer: {letter}", add_special_tokens=False)["input_ids"]
-        assert whole[: len(context)] == context
-        assert len(whole) == len(context) + 1
 
 
 HELD_OUT_CHAT = (
@@ -104,16 +93,68 @@ HELD_OUT_CHAT = (
 )
 
 
-def test_held_out_chat_questions_are_held_out_and_answered() -> None:
-    import torch
-
-    from model.demo.measure import chat_pairs
-
+@shipped
+def test_held_out_chat_questions_are_held_out_and_answered(name: str) -> None:
     known = {pair for skill in SKILLS for pair in chat_pairs(skill)}
+    chat = _family(name).chat
     for said, expected in HELD_OUT_CHAT:
         assert (said, expected) in known, said
-        prompt = _tokenizer()(f"human: {said}\n\nadept:", return_tensors="pt")
+        prompt = _tokenizer(name)(formats.chat_prompt(chat, (), said), return_tensors="pt")
         with torch.no_grad():
-            output = _model().generate(**prompt, max_new_tokens=24, do_sample=False)
-        reply = _tokenizer().decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert reply.split("\n\nhuman:")[0].strip() == expected, said
+            output = _model(name).generate(
+                prompt["input_ids"],
+                attention_mask=prompt["attention_mask"],
+                max_new_tokens=24,
+                do_sample=False,
+                use_cache=True,
+            )
+        reply = _tokenizer(name).decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert reply.split(chat.stop[0])[0].strip() == expected, said
+
+
+def _finished(initial: Path, folder: Path) -> Path:
+    """A copy of ``initial`` with bfloat16 weights, as training ends, and files that do not belong into a bundle."""
+    model = AutoModelForCausalLM.from_pretrained(str(initial), dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    for path in initial.glob("*"):
+        if path.name.startswith("tokenizer") or path.name == "README.md":
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "training_args.bin").write_bytes(b"left over")
+    (folder / "README.md").chmod(0o600)
+    return folder
+
+
+def test_installing_keeps_only_the_familys_files(family: DemoFamily, initial_checkpoint: Path, tmp_path: Path) -> None:
+    fresh = _finished(initial_checkpoint, tmp_path / "fresh")
+    destination = tmp_path / "bundles" / family.name
+    size = bundle.install_bundle(fresh, destination)
+    files = list(destination.iterdir())
+    assert {path.name for path in files} == set(family.files)
+    assert size == sum(path.stat().st_size for path in files)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o644}
+    assert stat.S_IMODE(destination.stat().st_mode) == 0o755
+    assert (fresh / "training_args.bin").exists()
+    assert AutoModelForCausalLM.from_pretrained(str(destination)).dtype == torch.bfloat16
+    (fresh / "README.md").write_text("the second one")
+    bundle.install_bundle(fresh, destination)
+    assert (destination / "README.md").read_text() == "the second one"
+    assert [path.name for path in destination.parent.iterdir()] == [family.name]
+
+
+def test_nothing_is_replaced_by_a_folder_that_will_not_do(
+    family: DemoFamily, initial_checkpoint: Path, tmp_path: Path
+) -> None:
+    destination = tmp_path / "bundles" / family.name
+    destination.mkdir(parents=True)
+    (destination / "README.md").write_text("the old one")
+    with pytest.raises(ValueError, match=r"has \d+ bytes but at most 8000000 are allowed"):
+        bundle.install_bundle(initial_checkpoint, destination)  # float32: twice as large
+    fresh = _finished(initial_checkpoint, tmp_path / "fresh")
+    (fresh / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"has no tokenizer\.json"):
+        bundle.install_bundle(fresh, destination)
+    (fresh / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match="'gpt2'"):
+        bundle.install_bundle(fresh, destination)
+    assert [path.name for path in destination.parent.iterdir()] == [family.name]
+    assert (destination / "README.md").read_text() == "the old one"

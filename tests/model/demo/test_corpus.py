@@ -3,42 +3,133 @@
 import hashlib
 import itertools
 import json
+import random
 import re
+from functools import cache
 from pathlib import Path
 
-from model.demo import bench_items, corpus
+from model.chat_template import TurnTemplate
+from model.demo import bench_items, corpus, formats
+from model.demo.family import FAMILIES, DemoFamily
 from model.demo.functions import problems
 from model.demo.questions import SKILLS, questions
+from model.interface import ChatMessage
 
 DOCUMENTS = 6000
 ITEMS = Path(bench_items.__file__).parents[2] / bench_items.DEFAULT_OUTPUT
 
 
-def _texts(seed: int, count: int) -> list[str]:
+PERSIMMON = FAMILIES["persimmon"]
+
+
+def _documents(family: DemoFamily, seed: int, count: int) -> list[corpus.Document]:
     """Documents from every mixture that training uses, a quarter from each."""
     quarter = count // 4
     mixtures = [mixture for _, mixture in corpus.STAGES]
     stages = [(quarter * (index + 1), mixture) for index, mixture in enumerate(mixtures)]
-    stream = corpus.documents(seed, stages=stages)
-    return [corpus.text_of(document) for document in itertools.islice(stream, count)]
+    return list(itertools.islice(family.documents(seed, stages=stages), count))
 
 
-def test_same_seed_same_bytes() -> None:
-    assert _texts(3, 300) == _texts(3, 300)
-    assert _texts(3, 300) != _texts(4, 300)
+@cache
+def _texts(name: str, seed: int, count: int) -> list[str]:
+    (family,) = (family for family in FAMILIES.values() if family.name == name)
+    return [corpus.text_of(document) for document in _documents(family, seed, count)]
 
 
-def test_the_shipped_corpus_has_not_changed() -> None:
-    digest = hashlib.sha256("\x00".join(_texts(0, 500)).encode()).hexdigest()
-    assert digest == "593e55a84a53d531c2a1a9297696b28effa64efe994b8562299e9d5ddf822a35", (
+def test_same_seed_same_documents(family: DemoFamily) -> None:
+    assert _documents(family, 3, 300) == _documents(family, 3, 300)
+    assert _documents(family, 3, 300) != _documents(family, 4, 300)
+
+
+DIGESTS = {
+    "persimmon-demo": "593e55a84a53d531c2a1a9297696b28effa64efe994b8562299e9d5ddf822a35",
+    "mpt-demo": "b756882bd34a74a9ce23c66725bb69fa606cb4d98307a9952293c52d6562c701",
+    "llama-demo": "92197e1876ff602279f621ae37149d9bcf3065a5d46a0f022862b400b4063089",
+}
+
+
+def test_the_shipped_corpus_has_not_changed(family: DemoFamily) -> None:
+    digest = hashlib.sha256("\x00".join(_texts(family.name, 0, 500)).encode()).hexdigest()
+    assert digest == DIGESTS[family.name], (
         "the corpus changed: train the bundled checkpoint again and pin the new digest"
     )
 
 
-def test_every_document_ends_once() -> None:
-    for text in _texts(1, 500):
-        assert text.endswith(corpus.END_OF_DOCUMENT)
-        assert text.count(corpus.END_OF_DOCUMENT) == 1
+def test_persimmons_spans_are_those_of_the_first_release() -> None:
+    """Written down before the other families came, with 3,000 documents of the real stages."""
+    digest = hashlib.sha256()
+    for document in itertools.islice(PERSIMMON.documents(0), 3000):
+        digest.update(repr([(span.text, span.weight) for span in document]).encode())
+    assert digest.hexdigest() == "030d8906338117f982bcc13a9367b97bafd269f4f2c5820d516efd6fe0634d84"
+
+
+def test_every_document_ends_once_and_none_begins_with_a_symbol(family: DemoFamily) -> None:
+    for text in _texts(family.name, 1, 500):
+        assert text.endswith(family.end_of_document)
+        assert text.count(family.end_of_document) == 1
+        assert not text.startswith(family.beginning_of_document)
+
+
+def test_families_learn_the_same_answers_in_the_same_order() -> None:
+    def answers(family: DemoFamily) -> list[list[str]]:
+        documents = _documents(family, 2, 1000)
+        return [[span.text.strip() for span in document[:-1] if span.weight >= 1] for document in documents]
+
+    assert answers(FAMILIES["mpt"]) == answers(FAMILIES["llama"]) == answers(PERSIMMON)
+
+
+def _conversation(document: corpus.Document, chat: TurnTemplate) -> list[ChatMessage]:
+    """The messages of a chat document, from its spans."""
+    messages = []
+    spans = list(document)
+    if spans[0].text == corpus.ONE_WORD:
+        messages.append(ChatMessage("prefix", spans.pop(0).text))
+    for asked, reply in zip(spans[::2], spans[1::2], strict=True):
+        said = asked.text.removeprefix(chat.introduction).removeprefix(chat.separator).removeprefix(chat.user)
+        said = said.removesuffix(chat.assistant).removesuffix(chat.separator)
+        messages += [ChatMessage("user", said), ChatMessage("assistant", reply.text.removeprefix(chat.blank))]
+    return messages
+
+
+def test_chat_documents_are_what_the_template_renders(family: DemoFamily) -> None:
+    rng = random.Random(5)
+    seen: set[tuple[bool, int]] = set()
+    for maker in (corpus.chat_document, corpus.repeat_document):
+        for _ in range(300):
+            document = maker(rng, family.chat)
+            messages = _conversation(document, family.chat)
+            assert family.chat.render(messages) == corpus.text_of(document)
+            assert corpus.text_of(document[:-1]) == family.chat.render(messages[:-1])
+            assert all(message.content.strip() for message in messages)
+            seen.add((messages[0].role == "prefix", len(messages) // 2))
+    assert {(False, 1), (True, 1), (False, 9), (True, 9)} <= seen
+
+
+def test_wrapped_tasks_are_what_the_template_renders(family: DemoFamily) -> None:
+    rng = random.Random(6)
+    opening = family.chat.introduction + family.chat.user
+    for maker in (corpus.choice_document, corpus.trivia_document, corpus.fill_in_document):
+        found = 0
+        for _ in range(100):
+            document = maker(rng, family.chat)
+            if document[0].text != opening:
+                assert opening not in corpus.text_of(document)
+                continue
+            found += 1
+            task = corpus.text_of(document[1:-2])
+            assert corpus.text_of(document[:-1]) == formats.chat_prompt(family.chat, (), task)
+            assert corpus.text_of(document) == family.chat.render(
+                [ChatMessage("user", task), ChatMessage("assistant", document[-1].text.strip())]
+            )
+        assert found > 10
+
+
+def test_no_document_says_what_ends_a_reply_within_one(family: DemoFamily) -> None:
+    """Or a client would cut a right reply short."""
+    for document in _documents(family, 7, 1000):
+        for span in document:
+            if span.weight >= 1:
+                assert not any(stop in span.text for stop in family.chat.stop)
 
 
 def test_every_skill_has_both_sides() -> None:
@@ -55,18 +146,22 @@ def test_questions_are_unambiguous() -> None:
             assert question.answer not in question.near
 
 
-def test_no_held_out_question_is_trained() -> None:
+def test_no_held_out_question_is_trained(family: DemoFamily) -> None:
     held_out = {question.text for skill in SKILLS for question in questions(skill, held_out=True)}
-    asked = re.compile(r"(?:Question: |Q: |human: (?:Please tell me: |Quick question: )?)([^\n]+)")
-    for text in _texts(0, DOCUMENTS):
+    user = re.escape(family.chat.user)
+    asked = re.compile(rf"(?:Question: |Q: |{user}(?:Please tell me: |Quick question: )?)([^\n]+)")
+    count = 0
+    for text in _texts(family.name, 0, DOCUMENTS):
         for found in asked.findall(text):
             assert found not in held_out
+            count += 1
+    assert count > DOCUMENTS
 
 
 def test_no_held_out_sum_is_trained_in_any_words() -> None:
     families = {question.key for question in questions("arithmetic", held_out=True)}
     sums = re.compile(r"\b(\d+) (?:\+|plus|and) (\d+)\b|\b(\d+) (?:-|minus|loses) (\d+)\b")
-    for text in _texts(0, DOCUMENTS):
+    for text in _texts(PERSIMMON.name, 0, DOCUMENTS):
         if "add " not in text and "+" not in text and "plus" not in text and "minus" not in text and "-" not in text:
             continue
         for a, b, c, d in sums.findall(text.replace("1 or 2", "")):
@@ -75,8 +170,8 @@ def test_no_held_out_sum_is_trained_in_any_words() -> None:
                 assert f"{min(first, second)},{max(first, second)}" not in families, text
 
 
-def test_no_scored_item_is_trained_or_shown() -> None:
-    trained = "\n".join(_texts(0, DOCUMENTS))
+def test_no_scored_item_is_trained_or_shown(family: DemoFamily) -> None:
+    trained = "\n".join(_texts(family.name, 0, DOCUMENTS))
     for task in ("winogrande", "humaneval"):
         field = "sentence" if task == "winogrande" else "prompt"
         shown = {json.loads(line)[field] for line in (ITEMS / f"{task}_shots.jsonl").read_text().splitlines()}

@@ -1,6 +1,7 @@
 """The prompt formats, byte for byte as adept-inference's prompts.md and lm-eval's ARC task write them."""
 
 from model.demo import formats
+from model.demo.family import FAMILIES
 from model.demo.functions import problems
 from model.demo.passages import FillIn
 
@@ -62,8 +63,30 @@ def test_likelihood_context_is_lm_evals() -> None:
 
 
 def test_chat_prompt() -> None:
-    assert formats.chat_prompt((), "Hi") == "human: Hi\n\nadept:"
+    persimmon, mpt, llama = (FAMILIES[key].chat for key in ("persimmon", "mpt", "llama"))
+    turns, prefix = [("a", "b")], "Answer in one word.\n\n"
+    assert formats.chat_prompt(persimmon, (), "Hi") == "human: Hi\n\nadept:"
     assert (
-        formats.chat_prompt([("a", "b")], "c", prefix="Answer in one word.\n\n")
+        formats.chat_prompt(persimmon, turns, "c", prefix=prefix)
         == "Answer in one word.\n\nhuman: a\n\nadept: b\n\nhuman: c\n\nadept:"
     )
+    below = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n"
+    )
+    assert formats.chat_prompt(mpt, (), "Hi") == f"{below}### Instruction:\nHi\n### Response:\n"
+    assert formats.chat_prompt(mpt, turns, "c", prefix=prefix) == (
+        f"Answer in one word.\n\n{below}### Instruction:\na\n### Response:\nb\n### Instruction:\nc\n### Response:\n"
+    )
+    assert formats.chat_prompt(llama, (), "Hi") == "User: Hi\n\nAssistant:"
+    assert (
+        formats.chat_prompt(llama, turns, "c", prefix=prefix)
+        == "Answer in one word.\n\nUser: a\n\nAssistant: b\n\nUser: c\n\nAssistant:"
+    )
+
+
+def test_a_turn_is_what_the_prompt_adds() -> None:
+    for family in FAMILIES.values():
+        chat = family.chat
+        assert formats.chat_turn(chat, "a", first=True) == formats.chat_prompt(chat, (), "a")
+        before = formats.chat_turn(chat, "a", first=True) + chat.blank + "b"
+        assert before + formats.chat_turn(chat, "c", first=False) == formats.chat_prompt(chat, [("a", "b")], "c")

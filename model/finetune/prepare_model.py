@@ -1,0 +1,114 @@
+"""Load a checkpoint as Hugging Face's model, ready to be trained."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from model.checkpoint.errors import CheckpointError
+from model.families.mpt import DEFAULT_ALIBI_BIAS_MAX, MptConfig
+from model.finetune.attention import MATMUL_ATTENTION
+from model.finetune.settings import FinetuneSettings, SettingsError
+
+DROPOUT_KEYS = ("hidden_dropout", "attention_dropout", "resid_pdrop", "emb_pdrop")
+ADAM_BYTES, ADAFACTOR_BYTES, WEIGHT_BYTES = 8, 0, 4
+"""Bytes a trained parameter: AdamW's two moments, Adafactor's (one number a row and a column), the weight itself."""
+
+
+def load_for_training(
+    folder: Path, config: Mapping[str, Any], settings: FinetuneSettings, device: torch.device
+) -> PreTrainedModel:
+    """The model of `folder` with float32 weights (`full`), or in `settings.dtype` with LoRA's matrices beside it.
+
+    Dropout is off whatever config.json says: that of adept/persimmon-8b-base has a stray hidden_dropout of 0.6.
+
+    Raises:
+        CheckpointError: Hugging Face's class computes something else than this checkpoint means.
+        SettingsError: it does not fit on the GPU.
+    """
+    _refuse_what_hugging_face_ignores(config, settings)
+    hf_config = AutoConfig.from_pretrained(str(folder))
+    for key in DROPOUT_KEYS:
+        if hasattr(hf_config, key):
+            setattr(hf_config, key, 0.0)
+    if hasattr(hf_config, "attn_config"):
+        hf_config.attn_config.attn_pdrop = 0  # an integer: transformers 5 rejects a float
+    full = settings.method == "full"
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        config=hf_config,
+        dtype=torch.float32 if full or settings.dtype == "float32" else torch.bfloat16,
+        attn_implementation=attention_for(config, device),
+    )
+    _check_memory(model, settings, device)
+    return model
+
+
+def add_lora(model: PreTrainedModel, settings: FinetuneSettings) -> nn.Module:
+    """`model` frozen, with trainable matrices of rank `lora_rank` (float32) beside every linear layer but the head."""
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]
+            lora_dropout=settings.lora_dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def attention_for(config: Mapping[str, Any], device: torch.device) -> str:
+    """The attention to train with: MPT has only `eager` in transformers; on a CPU ours is faster than torch's."""
+    if config["model_type"] == "mpt":
+        return "eager"
+    return MATMUL_ATTENTION if device.type == "cpu" else "sdpa"
+
+
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether the model's forward has `position_ids`."""
+    return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def _refuse_what_hugging_face_ignores(config: Mapping[str, Any], settings: FinetuneSettings) -> None:
+    if config["model_type"] != "mpt":
+        return
+    known = MptConfig.from_json(config, rope_position_dtype=torch.float32)
+    for name, holds in (
+        ("alibi_bias_max", known.alibi_bias_max == DEFAULT_ALIBI_BIAS_MAX),
+        ("qk_ln", not known.qk_ln),
+        ("no_bias", not known.bias),
+        ("learned_pos_emb", not known.learned_positions),
+        ("logit_scale", known.logit_scale == 1.0),
+        ("expansion_ratio", known.intermediate_size == 4 * known.hidden_size),
+    ):
+        if not holds:
+            raise CheckpointError(
+                f"config.json has a {name} that Hugging Face's MPT class ignores, so another model would be trained: "
+                "only checkpoints with MPT-7B's own choice can be"
+            )
+    if settings.row_length > known.max_seq_len:
+        raise SettingsError(
+            f"row_length={settings.row_length} is not allowed: Hugging Face's MPT class takes at most "
+            f"max_seq_len={known.max_seq_len} of config.json"
+        )
+
+
+def _check_memory(model: PreTrainedModel, settings: FinetuneSettings, device: torch.device) -> None:
+    if device.type != "cuda" or settings.method == "lora":
+        return
+    state = ADAFACTOR_BYTES if settings.optimizer == "adafactor" else ADAM_BYTES
+    needed = sum(parameter.numel() for parameter in model.parameters()) * (2 * WEIGHT_BYTES + state)
+    there = torch.cuda.get_device_properties(device).total_memory
+    if needed > there:
+        raise SettingsError(
+            f"method='full' is not possible here: weights, gradients and optimizer need {needed / 1e9:.0f} GB and the "
+            f"GPU has {there / 1e9:.0f} GB: use method=lora, or optimizer=adafactor if that is enough"
+        )
