@@ -1,8 +1,9 @@
 """The narrow waist: everything `app` and `evals` may know about a running model.
 
-An :class:`Engine` has four verbs, `generate`, `stream`, `score` and `close`, and async twins of the first and the
-third; a stream can be read from a thread or from an event loop. Prompts are text or token ids. Nothing here imports
-torch, so a page or a test can use a scripted engine instead of a real one (`tests/scripted_engine.py`).
+An :class:`Engine` has five verbs, `generate`, `stream`, `score`, `hidden_states` and `close`, and async twins of those
+that return results; a stream can be read from a thread or from an event loop. Prompts are text, token ids, or token ids
+with vectors in some places. Nothing here imports torch, so a page or a test can use a scripted engine instead of a real
+one (`tests/scripted_engine.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,22 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
-Prompt: TypeAlias = str | Sequence[int]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 FinishReason: TypeAlias = Literal["stop", "length", "abort"]
 
 MAX_STOP_STRINGS = 16  # OpenAI allows 4; lm-eval's HumanEval task uses 6, Adept's protocol up to 8
 MAX_SEED = 2**63 - 1
+MAX_TOP_LOGPROBS = 20  # as OpenAI's API
+MAX_PENALTY = 2.0  # presence and frequency, either sign: OpenAI's range
+MAX_LOGIT_BIAS = 100.0  # either sign, as OpenAI: -100 forbids a token, 100 all but forces it
+
+Priority: TypeAlias = Literal["interactive", "batch"]
+"""A person waits for `interactive` requests; `batch` ones step back for them, but never for ever."""
 
 
 class EngineError(Exception):
@@ -59,10 +69,43 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EmbeddedPrompt:
+    """A prompt in which vectors stand in place of some tokens' embeddings, such as Fuyu's image patches.
+
+    Attributes:
+        token_ids: every place's token; where a vector stands, any id (a placeholder's, usually).
+        positions: places of the vectors in token_ids, rising.
+        vectors: [len(positions), hidden_size], finite; used in the model's dtype.
+    """
+
+    token_ids: tuple[int, ...]
+    positions: tuple[int, ...]
+    vectors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.positions, self.positions[1:], strict=False))
+        inside = all(0 <= position < len(self.token_ids) for position in self.positions)
+        if not (self.positions and rising and inside):
+            raise InvalidRequest(
+                f"positions={self.positions!r} is not allowed: it must be rising places in a prompt of "
+                f"{len(self.token_ids)} tokens"
+            )
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.positions):
+            raise InvalidRequest(
+                f"vectors of shape {self.vectors.shape} came with {len(self.positions)} positions: give one row each"
+            )
+        if not bool((abs(self.vectors) < float("inf")).all()):
+            raise InvalidRequest("vectors holds numbers that are not finite: give finite ones")
+
+
+Prompt: TypeAlias = str | Sequence[int] | EmbeddedPrompt
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingParams:
-    """How to continue one prompt. Filters apply in Hugging Face's order: repetition penalty, temperature, top-k,
-    top-p, min-p.
+    """How to continue one prompt. What changes the logits applies in this order: logit bias, repetition penalty,
+    frequency and presence penalty, temperature, top-k, top-p, min-p.
 
     Attributes:
         max_tokens: most tokens to generate, >= 1; `None` means until the context is full.
@@ -72,6 +115,12 @@ class SamplingParams:
         min_p: drop tokens less probable than min_p times the most probable one, 0 <= min_p <= 1; 0 is off.
         repetition_penalty: divides positive and multiplies negative logits of tokens already seen in prompt or
             answer (Keskar et al. 2019, CTRL); > 0, 1 is off.
+        presence_penalty: taken from the logit of every token already in the answer; frequency_penalty: taken as often
+            as it is there. -2 to 2, 0 is off (OpenAI's definition).
+        logit_bias: added to the logits of these token ids, -100 to 100; -100 forbids a token.
+        logprobs: if given, every generated token comes with its log-probability and the `logprobs` most probable ones
+            at its place, 0 to 20. They are the model's own, before all that is described here.
+        prompt_logprobs: the same for the prompt's tokens.
         stop: generation ends when one of these strings appears; the text is cut before it.
         stop_token_ids: generation ends at these ids, beside the checkpoint's end-of-document ids.
         ignore_eos: go on past the end-of-document token.
@@ -87,6 +136,11 @@ class SamplingParams:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
@@ -119,6 +173,33 @@ class SamplingParams:
             self.repetition_penalty,
             "a number above 0 and at most 100 (1 is off)",
         )
+        for name, penalty in (
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+        ):
+            _require(
+                _is_real(penalty) and abs(penalty) <= MAX_PENALTY,
+                name,
+                penalty,
+                f"a number from -{MAX_PENALTY:g} to {MAX_PENALTY:g} (0 is off)",
+            )
+        _require(
+            isinstance(self.logit_bias, Mapping)
+            and all(
+                _is_integer(token) and token >= 0 and _is_real(bias) and abs(bias) <= MAX_LOGIT_BIAS
+                for token, bias in self.logit_bias.items()
+            ),
+            "logit_bias",
+            self.logit_bias,
+            f"a mapping from token ids to numbers from -{MAX_LOGIT_BIAS:g} to {MAX_LOGIT_BIAS:g}",
+        )
+        for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
+            _require(
+                count is None or (_is_integer(count) and 0 <= count <= MAX_TOP_LOGPROBS),
+                name,
+                count,
+                f"a whole number from 0 to {MAX_TOP_LOGPROBS}, or None",
+            )
         _require(
             isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop),
             "stop",
@@ -163,6 +244,21 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TokenLogprob:
+    """One token's natural-log probability given all before it, and the most probable tokens at its place.
+
+    Attributes:
+        token_id, logprob: of the token that stands there.
+        top: (token id, logprob), most probable first, as many as were asked for. If the token is among them, both its
+            log-probabilities are the same float.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
     """A finished answer.
 
@@ -176,6 +272,9 @@ class Completion:
         num_prompt_tokens: tokens in the prompt.
         seed: the seed that was used, given or drawn; running it again with it gives the same answer.
         timing: see :class:`Timing`.
+        logprobs: of the generated tokens, if asked for, else empty.
+        prompt_logprobs: of the prompt's tokens from the second on (nothing predicts the first), if asked for.
+        num_cached_tokens: prompt tokens whose keys and values were in the cache already.
     """
 
     text: str
@@ -185,6 +284,9 @@ class Completion:
     num_prompt_tokens: int
     seed: int
     timing: Timing
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    num_cached_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,21 +299,30 @@ class StreamChunk:
 
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
     completion: Completion | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreRequest:
-    """One continuation to score after its context, both as token ids; the continuation must not be empty.
+    """One continuation to score after its context, both as token ids; neither may be empty: position 0 of a sequence
+    has no prediction, so whoever scores a whole text supplies a first token. `top_logprobs`: most probable tokens
+    wanted at every place, 0 to 20.
 
-    An empty context is allowed only where the caller supplies a first token: position 0 of a sequence has no
-    prediction.
+    Requests of one call with the same context compute it once.
     """
 
     context_token_ids: tuple[int, ...]
     continuation_token_ids: tuple[int, ...]
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
+        _require(
+            _is_integer(self.top_logprobs) and 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
+            "top_logprobs",
+            self.top_logprobs,
+            f"a whole number from 0 to {MAX_TOP_LOGPROBS}",
+        )
         if not self.context_token_ids:
             raise InvalidRequest("the context is empty: give at least one token, such as the end-of-document id")
         if not self.continuation_token_ids:
@@ -226,11 +337,13 @@ class TokenScore:
         token_ids: the continuation.
         logprobs: natural-log probability of each token given all before it.
         is_greedy: whether each token is the most probable one at its place.
+        top: the most probable (token id, logprob) at each place, if asked for, else empty.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     is_greedy: tuple[bool, ...]
+    top: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     @property
     def loglikelihood(self) -> float:
@@ -289,10 +402,27 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineStats:
-    """A snapshot of the engine's load, all counts.
+class Latency:
+    """Quantiles of `count` durations, in seconds."""
 
-    `num_free_blocks` counts KV blocks not held by any request; the null block is never free.
+    count: int
+    p50: float
+    p95: float
+    maximum: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineStats:
+    """A snapshot of the engine's load: counts since the start, but for those that run, wait or are free now.
+
+    Attributes:
+        num_free_blocks: KV blocks not held by any request (their content may still serve as prefix cache); the null
+            block is never free. num_usable_blocks: all there are.
+        num_prompt_tokens: of requests that began to run; num_cached_tokens: those of them found in the prefix cache or
+            shared with a fork, so that they were not computed.
+        num_draft_tokens, num_accepted_tokens: of speculative decoding.
+        ttft_s, inter_token_s: of the last requests and tokens.
+        tokens_per_s: generated, over the last 10 seconds.
     """
 
     num_running: int
@@ -305,6 +435,22 @@ class EngineStats:
     num_aborted: int
     num_preemptions: int
     num_steps: int
+    num_cached_tokens: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+    ttft_s: Latency | None = None
+    inter_token_s: Latency | None = None
+    tokens_per_s: float = 0.0
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """Share of prompt tokens that were in the cache; `None` before the first."""
+        return self.num_cached_tokens / self.num_prompt_tokens if self.num_prompt_tokens else None
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Share of draft tokens that were right; `None` before the first."""
+        return self.num_accepted_tokens / self.num_draft_tokens if self.num_draft_tokens else None
 
 
 @runtime_checkable
@@ -422,27 +568,53 @@ class Engine(Protocol):
     def stats(self) -> EngineStats: ...
 
     def generate(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
     ) -> list[Completion]:
-        """Continue all prompts, batched; results in the order of the prompts."""
+        """Continue all prompts, batched; results in the order of the prompts. A prompt that is there several times is
+        computed once and then forked: several answers to one prompt cost it once."""
         ...
 
     async def agenerate(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
     ) -> list[Completion]:
         """As :meth:`generate`; cancelling it aborts its requests."""
         ...
 
-    def stream(self, prompt: Prompt, params: SamplingParams) -> CompletionStream:
+    def stream(self, prompt: Prompt, params: SamplingParams, *, priority: Priority = "interactive") -> CompletionStream:
         """Start one request and read it as it grows, from a thread or an event loop."""
         ...
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
+    def streams(
+        self, prompt: Prompt, params: Sequence[SamplingParams], *, priority: Priority = "interactive"
+    ) -> Sequence[CompletionStream]:
+        """Several answers to one prompt, which is computed once, each to be read as it grows."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
         """Log-probability and is-greedy flag of every continuation token; results in order."""
         ...
 
-    async def ascore(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
+    async def ascore(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
         """As :meth:`score`; cancelling it aborts its requests."""
+        ...
+
+    def hidden_states(self, prompts: Sequence[Prompt], *, priority: Priority = "batch") -> list[NDArray[np.float32]]:
+        """The last token's hidden state after the final norm, [hidden_size], of each prompt: what a classification head
+        reads."""
+        ...
+
+    async def ahidden_states(
+        self, prompts: Sequence[Prompt], *, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        """As :meth:`hidden_states`; cancelling it aborts its requests."""
         ...
 
     def close(self) -> None:

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "persimmon-demo"
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PROMPT_TOKENS_BESIDE_ANSWERS = {"cpu": 128, "cuda": 512}
+"""Default of `max_num_prompt_tokens`: on a GPU so many tokens of an 8-billion-parameter model take about as long as
+reading its weights a few times (Sarathi-Serve, arXiv:2403.02310, uses 512); a CPU computes far fewer in that time."""
 ROPE_POSITION_DTYPES = ("float32", "bfloat16")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors")
 
@@ -45,8 +48,10 @@ def open_engine(
     context_length: int | None = None,
     max_num_requests: int = 32,
     max_num_batched_tokens: int = 2048,
+    max_num_prompt_tokens: int | None = None,
     block_size: int = 16,
     kv_cache_tokens: int | None = None,
+    num_draft_tokens: int = 0,
 ) -> LocalEngine:
     """Load a checkpoint and start its engine.
 
@@ -60,8 +65,12 @@ def open_engine(
             only where the model has no table of positions (MPT with ALiBi).
         max_num_requests: most requests running together; more wait.
         max_num_batched_tokens: most tokens computed in one step.
+        max_num_prompt_tokens: most tokens of prompts in a step that also goes on with an answer somebody reads: it
+            bounds the gap between two tokens of that answer. `None`: a number for the device.
         block_size: tokens in a KV block.
         kv_cache_tokens: size of the KV cache; `None` fills the memory that may be used.
+        num_draft_tokens: most tokens guessed from the text so far and checked together (speculative decoding by prompt
+            lookup); answers are the same. 0 is off.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -75,9 +84,16 @@ def open_engine(
             f"rope_position_dtype={rope_position_dtype!r} is not allowed: use {' or '.join(ROPE_POSITION_DTYPES)}"
         )
     position_dtype = DTYPES[rope_position_dtype]
-    for name, value in (("max_num_requests", max_num_requests), ("block_size", block_size)):
-        if value < 1:
-            raise InvalidRequest(f"{name}={value} is not allowed: {name} must be at least 1")
+    if max_num_prompt_tokens is None:
+        max_num_prompt_tokens = PROMPT_TOKENS_BESIDE_ANSWERS[torch_device.type]
+    for name, value, least in (
+        ("max_num_requests", max_num_requests, 1),
+        ("block_size", block_size, 1),
+        ("max_num_prompt_tokens", max_num_prompt_tokens, 1),
+        ("num_draft_tokens", num_draft_tokens, 0),
+    ):
+        if value < least:
+            raise InvalidRequest(f"{name}={value} is not allowed: {name} must be at least {least}")
     if max_num_batched_tokens < max_num_requests:
         raise InvalidRequest(
             f"max_num_batched_tokens={max_num_batched_tokens} is not allowed: it must be at least "
@@ -133,16 +149,20 @@ def open_engine(
     )
     runner = ModelRunner(model, num_blocks=plan.num_blocks, block_size=block_size)
     scheduler = Scheduler(
-        BlockPool(plan.num_blocks, block_size),
+        BlockPool(plan.num_blocks, block_size, caches_prefixes=not model.config.keys_depend_on_prompt_length),
         max_num_requests=max_num_requests,
         max_num_batched_tokens=max_num_batched_tokens,
+        max_num_prompt_tokens=max_num_prompt_tokens,
     )
     return LocalEngine(
-        EngineCore(runner, scheduler, tokenizer, eos_token_ids=special.eos_token_ids),
+        EngineCore(
+            runner, scheduler, tokenizer, eos_token_ids=special.eos_token_ids, num_draft_tokens=num_draft_tokens
+        ),
         info=info,
         tokenizer=tokenizer,
         chat_template=model.chat_template,
         max_request_tokens=min(context_length, plan.num_tokens),
+        hidden_size=model.config.hidden_size,
     )
 
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from model.engine.block_pool import NULL_BLOCK
+from model.engine.request import Request
 from model.engine.scheduler import Scheduled
 from model.layers.forward_batch import ForwardBatch
 
 
 @dataclass(frozen=True, slots=True)
 class StepRows:
-    """What the rows of `ForwardBatch.logits_indices` are for: first one row for each item of `sampled`, then, for
-    each (item, targets) of `scored`, one row a target."""
+    """What the rows of `ForwardBatch.logits_indices` are for; a row may serve several.
 
-    sampled: list[Scheduled]
-    scored: list[tuple[Scheduled, tuple[int, ...]]]
+    Attributes:
+        sampled: (request, rows): the next token comes from the first row, and from the row after it while the drafts
+            between them turn out right. A trunk's forks share its row.
+        scored: (request, row, target).
+        hidden: (request, row).
+    """
+
+    sampled: list[tuple[Request, range]] = field(default_factory=list)
+    scored: list[tuple[Request, int, int]] = field(default_factory=list)
+    hidden: list[tuple[Request, int]] = field(default_factory=list)
 
 
 def build_batch(
@@ -36,29 +46,32 @@ def build_batch(
     slots: list[int] = []
     starts = [0]
     seq_lens: list[int] = []
-    sampled_rows: list[int] = []
-    scored_rows: list[int] = []
-    rows = StepRows([], [])
+    wanted: list[int] = []  # packed tokens whose output is needed
+    rows = StepRows()
+    vector_rows: list[int] = []
+    vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
     for item in scheduled:
         request, begin = item.request, item.request.num_computed_tokens
         end = begin + item.num_new_tokens
-        first_row = len(input_ids)
-        input_ids += request.token_ids[begin:end]
+        first = len(input_ids)
+        tokens = request.token_ids
+        input_ids += tokens[begin : end - item.num_draft_tokens]
+        input_ids += request.draft_token_ids[: item.num_draft_tokens]
         positions += range(begin, end)
-        rotary_lens += (max(position + 1, request.num_prompt_tokens) for position in range(begin, end))
         table = request.block_table
-        slots += (table[p // block_size] * block_size + p % block_size for p in range(begin, end))
+        if item.num_new_tokens == 1:
+            rotary_lens.append(max(end, request.num_prompt_tokens))
+            slots.append(table[begin // block_size] * block_size + begin % block_size)
+        else:
+            rotary_lens += (max(position + 1, request.num_prompt_tokens) for position in range(begin, end))
+            slots += (table[p // block_size] * block_size + p % block_size for p in range(begin, end))
         starts.append(len(input_ids))
         seq_lens.append(end)
-        if request.params is None:
-            first_target = max(begin, request.first_target_position)
-            if first_target < end:
-                offset = request.first_target_position
-                rows.scored.append((item, request.targets[first_target - offset : end - offset]))
-                scored_rows += range(first_row + first_target - begin, first_row + end - begin)
-        elif item.reaches_end:
-            rows.sampled.append(item)
-            sampled_rows.append(len(input_ids) - 1)
+        if request.vectors is not None:
+            chosen = slice(bisect_left(request.vectors.positions, begin), bisect_left(request.vectors.positions, end))
+            vector_rows += (first + position - begin for position in request.vectors.positions[chosen])
+            vectors.append(request.vectors.values[chosen])
+        _add_rows(item, first, wanted, rows)
     max_blocks = max(len(item.request.block_table) for item in scheduled)
     tables = [
         item.request.block_table + [NULL_BLOCK] * (max_blocks - len(item.request.block_table)) for item in scheduled
@@ -75,8 +88,40 @@ def build_batch(
         query_start_loc=tensor(starts),
         seq_lens=tensor(seq_lens),
         block_tables=tensor(tables),
-        logits_indices=tensor(sampled_rows + scored_rows),
+        logits_indices=tensor(wanted),
         max_query_len=max(item.num_new_tokens for item in scheduled),
         max_seq_len=max(seq_lens),
+        vector_rows=tensor(vector_rows) if vector_rows else None,
+        vectors=torch.from_numpy(np.concatenate(vectors)).to(device) if vector_rows else None,
     )
     return batch, rows
+
+
+def _add_rows(item: Scheduled, first: int, wanted: list[int], rows: StepRows) -> None:
+    """Note what is wanted from an item whose first packed token is `first`."""
+    request, begin = item.request, item.request.num_computed_tokens
+    end = begin + item.num_new_tokens
+    first_target, next_target = request.first_target_position, request.next_target_position
+    for position in range(max(begin, next_target), min(end, first_target + len(request.targets))):
+        rows.scored.append((request, len(wanted), request.targets[position - first_target]))
+        wanted.append(first + position - begin)
+    if not item.reaches_end:
+        return
+    row = len(wanted)
+    ends = range(row, row + 1 + item.num_draft_tokens)
+    if request.params is not None:
+        rows.sampled.append((request, ends))
+    elif request.wants_hidden_state:
+        rows.hidden.append((request, row))
+    elif request.forks:
+        for fork in request.forks:
+            if fork.params is not None:
+                rows.sampled.append((fork, ends))
+            elif fork.wants_hidden_state:
+                rows.hidden.append((fork, row))
+            else:
+                rows.scored.append((fork, row, fork.targets[0]))
+    else:
+        return
+    last = first + item.num_new_tokens - 1
+    wanted += range(last - item.num_draft_tokens, last + 1)

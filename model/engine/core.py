@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from model.detokenizer import IncrementalDetokenizer
+from model.engine.metrics import Metrics
 from model.engine.model_runner import ModelRunner
-from model.engine.request import Request
+from model.engine.prompt_lookup import PromptLookup
+from model.engine.request import Event, Request
+from model.engine.sampler import Sampled
 from model.engine.scheduler import Scheduled, Scheduler
 from model.interface import (
     Completion,
@@ -18,19 +20,9 @@ from model.interface import (
     StreamChunk,
     Timing,
     Tokenizer,
+    TokenLogprob,
     TokenScore,
 )
-
-
-@dataclass(slots=True)
-class Counters:
-    """Totals since the engine started."""
-
-    num_generated_tokens: int = 0
-    num_prompt_tokens: int = 0
-    num_finished: int = 0
-    num_aborted: int = 0
-    num_steps: int = 0
 
 
 class EngineCore:
@@ -43,11 +35,13 @@ class EngineCore:
         tokenizer: Tokenizer,
         *,
         eos_token_ids: tuple[int, ...],
+        num_draft_tokens: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runner = runner
         self.scheduler = scheduler
-        self.counters = Counters()
+        self.metrics = Metrics()
+        self.num_draft_tokens = num_draft_tokens
         self._tokenizer = tokenizer
         self._eos_token_ids = frozenset(eos_token_ids)
         self._clock = clock
@@ -58,26 +52,37 @@ class EngineCore:
     def has_work(self) -> bool:
         return self.scheduler.has_work
 
-    def stats(self) -> EngineStats:
-        scheduler, counters = self.scheduler, self.counters
+    def stats(self, *, fresh: bool = False) -> EngineStats:
+        """Where things stand; the quantiles are worked out again if they are old, or `fresh` ones are wanted."""
+        scheduler, metrics, now = self.scheduler, self.metrics, self._clock()
+        metrics.refresh(now, force=fresh)
         return EngineStats(
             num_running=len(scheduler.running),
             num_waiting=len(scheduler.waiting),
             num_free_blocks=scheduler.pool.num_free,
             num_usable_blocks=scheduler.pool.num_usable,
-            num_generated_tokens=counters.num_generated_tokens,
-            num_prompt_tokens=counters.num_prompt_tokens,
-            num_finished=counters.num_finished,
-            num_aborted=counters.num_aborted,
+            num_generated_tokens=metrics.num_generated_tokens,
+            num_prompt_tokens=metrics.num_prompt_tokens,
+            num_cached_tokens=metrics.num_cached_tokens,
+            num_draft_tokens=metrics.num_draft_tokens,
+            num_accepted_tokens=metrics.num_accepted_tokens,
+            num_finished=metrics.num_finished,
+            num_aborted=metrics.num_aborted,
             num_preemptions=scheduler.num_preemptions,
-            num_steps=counters.num_steps,
+            num_steps=metrics.num_steps,
+            ttft_s=metrics.ttft_s,
+            inter_token_s=metrics.inter_token_s,
+            tokens_per_s=metrics.tokens_per_s(now),
         )
 
     def add(self, request: Request) -> None:
-        """Queue a request that fits the pool."""
-        self._requests[request.request_id] = request
-        if request.params is not None:
-            self._detokenizers[request.request_id] = IncrementalDetokenizer(self._tokenizer, request.params.stop)
+        """Queue a request that fits the pool, its forks with it."""
+        for each in (request, *request.forks):
+            self._requests[each.request_id] = each
+            if each.params is not None:
+                self._detokenizers[each.request_id] = IncrementalDetokenizer(self._tokenizer, each.params.stop)
+                if self.num_draft_tokens:
+                    each.lookup = PromptLookup()
         self.scheduler.add(request)
 
     def abort(self, request_id: int) -> None:
@@ -85,7 +90,7 @@ class EngineCore:
         request = self._requests.get(request_id)
         if request is None:
             return
-        self.counters.num_aborted += 1
+        self.metrics.num_aborted += 1
         if request.params is None:
             self._drop(request)
             request.deliver(EngineError("the request was aborted"))
@@ -95,60 +100,123 @@ class EngineCore:
     def fail_all(self, error: Exception) -> None:
         """End every request with an error."""
         for request in list(self._requests.values()):
-            self._drop(request)
-            request.deliver(error)
+            self._fail(request, error)
 
     def step(self) -> None:
         """Compute one batch and deliver its results. If the computation fails, the requests in it get the error and
         the others go on."""
+        self._propose_drafts()
         scheduled = self.scheduler.schedule()
         if not scheduled:
             return
         now = self._clock()
         for item in scheduled:
-            if item.request.first_scheduled_s is None:
-                item.request.first_scheduled_s = now
-                self.counters.num_prompt_tokens += item.request.num_prompt_tokens
+            self._count_prompt(item, now)
         try:
             result = self.runner.run(scheduled)
         except Exception as error:
-            self._fail(scheduled, error)
+            wrapped = error if isinstance(error, EngineError) else None
+            if wrapped is None:
+                wrapped = EngineError(f"the model failed on this batch: {type(error).__name__}: {error}")
+                wrapped.__cause__ = error
+            for item in scheduled:
+                self._fail(item.request, wrapped)
             return
-        self.counters.num_steps += 1
-        self.scheduler.advance(scheduled)
-        for item, token_id in zip(result.rows.sampled, result.token_ids, strict=True):
-            self._append(item.request, token_id)
-        scores = iter(zip(result.logprobs, result.is_greedy, strict=True))
-        for item, targets in result.rows.scored:
-            self._collect_scores(item.request, len(targets), scores)
-
-    def _fail(self, scheduled: list[Scheduled], error: Exception) -> None:
-        wrapped = error if isinstance(error, EngineError) else None
-        if wrapped is None:
-            wrapped = EngineError(f"the model failed on this batch: {type(error).__name__}: {error}")
-            wrapped.__cause__ = error
+        accepted = {request: len(tokens) - 1 for request, tokens in result.tokens}
         for item in scheduled:
-            self._drop(item.request)
-            item.request.deliver(wrapped)
+            request = item.request
+            rejected = item.num_draft_tokens - accepted.get(request, 0) if item.num_draft_tokens else 0
+            request.num_computed_tokens += item.num_new_tokens - rejected
+            self.metrics.num_draft_tokens += item.num_draft_tokens
+            self.metrics.num_accepted_tokens += item.num_draft_tokens - rejected
+        num_generated = self.metrics.num_generated_tokens
+        for request, tokens in result.tokens:
+            self._append_all(request, tokens)
+        for request, logprob, is_greedy in result.scores:
+            self._collect_score(request, logprob, is_greedy)
+        for request, hidden_state in result.hidden_states:
+            self._end(request, hidden_state)
+        for item in scheduled:
+            self._go_on(item.request)
+        self.metrics.step(self._clock(), self.metrics.num_generated_tokens - num_generated)
 
-    def _append(self, request: Request, token_id: int) -> None:
-        params = request.params
+    def _propose_drafts(self) -> None:
+        if not self.num_draft_tokens:
+            return
+        for request in self.scheduler.running:
+            if request.lookup is not None and request.num_left == 1:
+                room = request.max_tokens - request.num_generated - 1
+                count = min(self.num_draft_tokens, room)
+                request.draft_token_ids = request.lookup.propose(request.token_ids, count) if count > 0 else []
+
+    def _count_prompt(self, item: Scheduled, now: float) -> None:
+        """Note that a request began to run. A trunk is none: its forks are, and share all its tokens but once."""
+        request = item.request
+        if request.first_scheduled_s is None:
+            request.first_scheduled_s = now
+            if not request.forks:
+                self._count_tokens(request)
+        if item.reaches_end:
+            for index, fork in enumerate(request.forks):
+                fork.first_scheduled_s = request.first_scheduled_s
+                fork.num_cached_tokens = request.num_tokens if index else request.num_cached_tokens
+                self._count_tokens(fork)
+
+    def _count_tokens(self, request: Request) -> None:
+        self.metrics.num_prompt_tokens += request.num_prompt_tokens
+        self.metrics.num_cached_tokens += request.num_cached_tokens
+
+    def _go_on(self, request: Request) -> None:
+        """After a step: make what was computed findable, and let forks go their ways."""
+        if request.request_id not in self._requests:
+            return
+        self.scheduler.publish(request)
+        if request.forks and not request.num_left:
+            for fork in request.forks:
+                fork.trunk = None
+            self.runner.copy_blocks(self.scheduler.fork(request, request.forks))
+            del self._requests[request.request_id]
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        if request.request_id in self._requests:
+            forks = list(request.forks)
+            self._drop(request)
+            for each in forks or [request]:
+                self._requests.pop(each.request_id, None)
+                self._detokenizers.pop(each.request_id, None)
+                each.deliver(error)
+
+    def _append_all(self, request: Request, tokens: list[Sampled]) -> None:
+        request.draft_token_ids = []
+        for token in tokens:
+            if request.request_id not in self._requests:  # it ended before this one
+                return
+            self._append(request, token)
+
+    def _append(self, request: Request, sampled: Sampled) -> None:
+        params, token_id, now = request.params, sampled.token_id, self._clock()
         assert params is not None
         if request.first_token_s is None:
-            request.first_token_s = self._clock()
+            request.first_token_s = now
+            self.metrics.first_token(now - request.arrival_s)
+        elif request.last_token_s is not None:
+            self.metrics.next_token(now - request.last_token_s)
+        request.last_token_s = now
         request.token_ids.append(token_id)
-        self.counters.num_generated_tokens += 1
+        logprobs = () if sampled.logprob is None else (sampled.logprob,)
+        request.answer_logprobs += logprobs
+        self.metrics.num_generated_tokens += 1
         if (token_id in self._eos_token_ids and not params.ignore_eos) or token_id in params.stop_token_ids:
-            self._finish(request, (token_id,), "", "stop", token_id)
+            self._finish(request, (token_id,), "", "stop", token_id, logprobs)
             return
         detokenizer = self._detokenizers[request.request_id]
         text = detokenizer.push((token_id,))
         if detokenizer.stopped_by is not None:
-            self._finish(request, (token_id,), text, "stop", detokenizer.stopped_by)
+            self._finish(request, (token_id,), text, "stop", detokenizer.stopped_by, logprobs)
         elif request.num_generated == request.max_tokens:
-            self._finish(request, (token_id,), text, "length", None)
+            self._finish(request, (token_id,), text, "length", None, logprobs)
         else:
-            request.deliver(StreamChunk(text=text, token_ids=(token_id,)))
+            request.deliver(StreamChunk(text=text, token_ids=(token_id,), logprobs=logprobs))
 
     def _finish(
         self,
@@ -157,6 +225,7 @@ class EngineCore:
         text: str,
         reason: FinishReason,
         stop_reason: str | int | None,
+        logprobs: tuple[TokenLogprob, ...] = (),
     ) -> None:
         detokenizer = self._detokenizers[request.request_id]
         text += detokenizer.finish()
@@ -164,7 +233,7 @@ class EngineCore:
             # the bytes held back until now completed a stop string
             reason, stop_reason = "stop", detokenizer.stopped_by
         self._drop(request)
-        self.counters.num_finished += reason != "abort"
+        self.metrics.num_finished += reason != "abort"
         now = self._clock()
         queued_until = now if request.first_scheduled_s is None else request.first_scheduled_s
         completion = Completion(
@@ -179,26 +248,42 @@ class EngineCore:
                 ttft_s=None if request.first_token_s is None else request.first_token_s - request.arrival_s,
                 total_s=now - request.arrival_s,
             ),
+            logprobs=tuple(request.answer_logprobs),
+            prompt_logprobs=tuple(request.target_logprobs),
+            num_cached_tokens=request.num_cached_tokens,
         )
-        request.deliver(StreamChunk(text=text, token_ids=token_ids, completion=completion))
+        request.deliver(StreamChunk(text=text, token_ids=token_ids, logprobs=logprobs, completion=completion))
 
-    def _collect_scores(self, request: Request, count: int, scores: Iterator[tuple[float, bool]]) -> None:
-        for _ in range(count):
-            logprob, is_greedy = next(scores)
-            request.logprobs.append(logprob)
-            request.is_greedy.append(is_greedy)
-        if len(request.logprobs) == len(request.targets):
-            self._drop(request)
-            self.counters.num_finished += 1
-            request.deliver(
+    def _collect_score(self, request: Request, logprob: TokenLogprob, is_greedy: bool) -> None:
+        request.target_logprobs.append(logprob)
+        request.target_is_greedy.append(is_greedy)
+        if request.params is None and len(request.target_logprobs) == len(request.targets):
+            scores = request.target_logprobs
+            self._end(
+                request,
                 TokenScore(
                     token_ids=request.targets,
-                    logprobs=tuple(request.logprobs),
-                    is_greedy=tuple(request.is_greedy),
-                )
+                    logprobs=tuple(score.logprob for score in scores),
+                    is_greedy=tuple(request.target_is_greedy),
+                    top=tuple(score.top for score in scores) if request.num_top_logprobs else (),
+                ),
             )
 
+    def _end(self, request: Request, result: Event) -> None:
+        """Deliver the one result of a request."""
+        self._drop(request)
+        self.metrics.num_finished += 1
+        request.deliver(result)
+
     def _drop(self, request: Request) -> None:
-        self.scheduler.remove(request)
+        """Forget a request, which may still be a fork of another."""
+        if request.trunk is None:
+            self.scheduler.remove(request)
+        else:
+            trunk = request.trunk
+            trunk.forks.remove(request)
+            if not trunk.forks:
+                self.scheduler.remove(trunk)
+                del self._requests[trunk.request_id]
         del self._requests[request.request_id]
         self._detokenizers.pop(request.request_id, None)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from model.engine.core import EngineCore
-from model.engine.request import Deliver, Event, Request
+from model.engine.request import Deliver, Event, Request, Vectors
 from model.engine.stream import RequestStream
+from model.engine.trunks import with_trunks
 from model.interface import (
     ChatTemplate,
     Completion,
     ContextLengthExceeded,
+    EmbeddedPrompt,
     EngineClosed,
     EngineInfo,
     EngineStats,
     InvalidRequest,
+    Priority,
     Prompt,
     SamplingParams,
     ScoreRequest,
@@ -32,9 +36,13 @@ from model.interface import (
     TokenScore,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result", Completion, TokenScore)
+Result = TypeVar("Result")
 
 
 class LocalEngine:
@@ -44,6 +52,7 @@ class LocalEngine:
         core: must not be used by anybody else.
         max_request_tokens: most tokens one request may hold, prompt and answer: the context length, or what the KV
             cache holds if that is less.
+        hidden_size: of the model.
     """
 
     def __init__(
@@ -54,12 +63,14 @@ class LocalEngine:
         tokenizer: Tokenizer,
         chat_template: ChatTemplate,
         max_request_tokens: int,
+        hidden_size: int,
     ) -> None:
         self.info = info
         self.tokenizer = tokenizer
         self.chat_template = chat_template
         self._core = core
         self._max_request_tokens = max_request_tokens
+        self._hidden_size = hidden_size
         self._limit_reason = (
             "the context length" if max_request_tokens == info.context_length else "the KV cache's memory"
         )
@@ -75,26 +86,51 @@ class LocalEngine:
         return self._stats
 
     def generate(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
     ) -> list[Completion]:
-        return self._wait(self._submit_generation(prompts, params))
+        return self._wait(self._submit_generation(prompts, params, priority))
 
     async def agenerate(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
     ) -> list[Completion]:
-        return await self._await(self._submit_generation(prompts, params))
+        return await self._await(self._submit_generation(prompts, params, priority))
 
-    def stream(self, prompt: Prompt, params: SamplingParams) -> RequestStream:
-        request_id = next(self._ids)
-        stream = RequestStream(on_abort=lambda: self._abort(request_id))
-        self._submit([self._generation(request_id, prompt, params, stream.deliver)])
-        return stream
+    def stream(self, prompt: Prompt, params: SamplingParams, *, priority: Priority = "interactive") -> RequestStream:
+        return self.streams(prompt, [params], priority=priority)[0]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
-        return self._wait(self._submit_scoring(requests))
+    def streams(
+        self, prompt: Prompt, params: Sequence[SamplingParams], *, priority: Priority = "interactive"
+    ) -> list[RequestStream]:
+        streams, requests = [], []
+        for param in params:
+            request_id = next(self._ids)
+            stream = RequestStream(on_abort=functools.partial(self._abort, request_id))
+            streams.append(stream)
+            requests.append(self._generation(request_id, prompt, param, priority, stream.deliver))
+        self._submit(requests)
+        return streams
 
-    async def ascore(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
-        return await self._await(self._submit_scoring(requests))
+    def score(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
+        return self._wait(self._submit_scoring(requests, priority))
+
+    async def ascore(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
+        return await self._await(self._submit_scoring(requests, priority))
+
+    def hidden_states(self, prompts: Sequence[Prompt], *, priority: Priority = "batch") -> list[NDArray[np.float32]]:
+        return self._wait(self._submit_hidden_states(prompts, priority))
+
+    async def ahidden_states(
+        self, prompts: Sequence[Prompt], *, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        return await self._await(self._submit_hidden_states(prompts, priority))
 
     def close(self) -> None:
         with self._submission:
@@ -107,10 +143,9 @@ class LocalEngine:
     # -- from requests to the queue
 
     def _submit_generation(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams], priority: Priority
     ) -> list[tuple[int, Future[Completion]]]:
-        if isinstance(prompts, str):
-            raise InvalidRequest("prompts is one string: give a list of prompts")
+        _refuse_string(prompts)
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         if len(each) != len(prompts):
             raise InvalidRequest(f"{len(prompts)} prompts came with {len(each)} sampling params: give one each")
@@ -118,12 +153,14 @@ class LocalEngine:
         for prompt, param in zip(prompts, each, strict=True):
             future: Future[Completion] = Future()
             request_id = next(self._ids)
-            requests.append(self._generation(request_id, prompt, param, _completion_into(future)))
+            requests.append(self._generation(request_id, prompt, param, priority, _completion_into(future)))
             futures.append((request_id, future))
         self._submit(requests)
         return futures
 
-    def _submit_scoring(self, items: Sequence[ScoreRequest]) -> list[tuple[int, Future[TokenScore]]]:
+    def _submit_scoring(
+        self, items: Sequence[ScoreRequest], priority: Priority
+    ) -> list[tuple[int, Future[TokenScore]]]:
         requests, futures = [], []
         for item in items:
             future: Future[TokenScore] = Future()
@@ -139,34 +176,87 @@ class LocalEngine:
                     token_ids=tokens[:-1],
                     num_prompt_tokens=len(tokens) - 1,
                     targets=tuple(item.continuation_token_ids),
-                    deliver=_score_into(future),
+                    first_target_position=len(item.context_token_ids) - 1,
+                    num_top_logprobs=item.top_logprobs,
+                    deliver=_into(future),
                     arrival_s=time.monotonic(),
+                    priority=priority,
+                    salt=self.info.weights_sha256,
                 )
             )
             futures.append((request_id, future))
         self._submit(requests)
         return futures
 
-    def _generation(self, request_id: int, prompt: Prompt, params: SamplingParams, deliver: Deliver) -> Request:
-        tokens = self.tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else list(prompt)
-        if not tokens:
-            raise InvalidRequest("the prompt is empty: give at least one token")
-        self._check_tokens(tokens)
+    def _submit_hidden_states(
+        self, prompts: Sequence[Prompt], priority: Priority
+    ) -> list[tuple[int, Future[NDArray[np.float32]]]]:
+        _refuse_string(prompts)
+        requests, futures = [], []
+        for prompt in prompts:
+            future: Future[NDArray[np.float32]] = Future()
+            request_id = next(self._ids)
+            tokens, vectors = self._tokens_of(prompt)
+            if len(tokens) > self._max_request_tokens:
+                raise ContextLengthExceeded(len(tokens), self._max_request_tokens, reason=self._limit_reason)
+            requests.append(
+                Request(
+                    request_id=request_id,
+                    token_ids=tokens,
+                    num_prompt_tokens=len(tokens),
+                    vectors=vectors,
+                    wants_hidden_state=True,
+                    deliver=_into(future),
+                    arrival_s=time.monotonic(),
+                    priority=priority,
+                    salt=self.info.weights_sha256,
+                )
+            )
+            futures.append((request_id, future))
+        self._submit(requests)
+        return futures
+
+    def _generation(
+        self, request_id: int, prompt: Prompt, params: SamplingParams, priority: Priority, deliver: Deliver
+    ) -> Request:
+        tokens, vectors = self._tokens_of(prompt)
         room = self._max_request_tokens - len(tokens)
         if room < 1:
             raise ContextLengthExceeded(len(tokens), self._max_request_tokens - 1, reason=self._limit_reason)
+        self._check_tokens(params.logit_bias)
         return Request(
             request_id=request_id,
             token_ids=tokens,
             num_prompt_tokens=len(tokens),
+            vectors=vectors,
             params=params,
+            targets=() if params.prompt_logprobs is None else tuple(tokens[1:]),
+            num_top_logprobs=params.prompt_logprobs or 0,
             seed=secrets.randbits(32) if params.seed is None else params.seed,
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             deliver=deliver,
             arrival_s=time.monotonic(),
+            priority=priority,
+            salt=self.info.weights_sha256,
         )
 
-    def _check_tokens(self, token_ids: Sequence[int]) -> None:
+    def _tokens_of(self, prompt: Prompt) -> tuple[list[int], Vectors | None]:
+        vectors = None
+        if isinstance(prompt, EmbeddedPrompt):
+            if prompt.vectors.shape[1] != self._hidden_size:
+                raise InvalidRequest(
+                    f"vectors of shape {prompt.vectors.shape} do not fit: this model's have {self._hidden_size} numbers"
+                )
+            tokens = list(prompt.token_ids)
+            vectors = Vectors(tuple(prompt.positions), prompt.vectors.astype("float32"))
+        else:
+            tokens = self.tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else list(prompt)
+        if not tokens:
+            raise InvalidRequest("the prompt is empty: give at least one token")
+        self._check_tokens(tokens)
+        return tokens, vectors
+
+    def _check_tokens(self, token_ids: Iterable[int]) -> None:
         for token in token_ids:
             if not 0 <= token < self.info.vocab_size:
                 raise InvalidRequest(
@@ -174,6 +264,10 @@ class LocalEngine:
                 )
 
     def _submit(self, requests: Sequence[Request]) -> None:
+        scheduler = self._core.scheduler
+        if scheduler.pool.caches_prefixes:
+            requests = with_trunks(requests, max_forks=scheduler.max_num_requests, ids=self._ids)
+
         def add() -> None:
             for request in requests:
                 self._core.add(request)
@@ -233,7 +327,7 @@ class LocalEngine:
         """Run what callers queued, waiting for something if there is no work; false once closed."""
         block = not self._core.has_work
         if block:
-            self._stats = self._core.stats()
+            self._stats = self._core.stats(fresh=True)
         while True:
             try:
                 command = self._commands.get(block=block)
@@ -255,11 +349,16 @@ def _completion_into(future: Future[Completion]) -> Deliver:
     return deliver
 
 
-def _score_into(future: Future[TokenScore]) -> Deliver:
+def _into(future: Future[Any]) -> Deliver:
     def deliver(event: Event) -> None:
         if isinstance(event, Exception):
             future.set_exception(event)
-        elif isinstance(event, TokenScore):
+        else:
             future.set_result(event)
 
     return deliver
+
+
+def _refuse_string(prompts: object) -> None:
+    if isinstance(prompts, str):
+        raise InvalidRequest("prompts is one string: give a list of prompts")

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.nn import Module
 
+from kernels.copy_blocks import copy_blocks_reference
 from model.engine.batch_builder import StepRows, build_batch
-from model.engine.sampler import sample
+from model.engine.request import Request
+from model.engine.sampler import Sampled, SampleRequest, sample
 from model.engine.scheduler import Scheduled
 from model.families.registry import CausalLM
-from model.interface import EngineError
+from model.interface import EngineError, TokenLogprob
 from model.layers.forward_batch import ForwardBatch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A step's outcome: one token for each item of `rows.sampled`; log-probabilities (natural) and greedy flags for
-    all targets of `rows.scored`, end to end."""
+    """A step's outcome.
 
-    rows: StepRows
-    token_ids: list[int]
-    logprobs: list[float]
-    is_greedy: list[bool]
+    Attributes:
+        tokens: for each request that came to its end, the next tokens: one, and one more for each draft that was right.
+        scores: (request, log-probability of its next target, whether the target is the most probable token).
+        hidden_states: (request, [hidden_size] float32).
+    """
+
+    tokens: list[tuple[Request, list[Sampled]]]
+    scores: list[tuple[Request, TokenLogprob, bool]]
+    hidden_states: list[tuple[Request, NDArray[np.float32]]]
 
 
 class ModelRunner:
@@ -46,6 +57,14 @@ class ModelRunner:
         )
 
     @torch.inference_mode()
+    def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copy blocks of the cache, all layers, as pairs of from and to."""
+        if copies:
+            pairs = torch.tensor(copies, dtype=torch.int64, device=self.device)
+            for layer in self.kv_cache:
+                copy_blocks_reference(layer.key, layer.value, pairs=pairs)
+
+    @torch.inference_mode()
     def run(self, scheduled: Sequence[Scheduled]) -> StepResult:
         """Compute the scheduled tokens, sample where a prompt or answer is complete, score where asked.
 
@@ -53,21 +72,61 @@ class ModelRunner:
             EngineError: a hidden state or logit is not finite; the text names the layer.
         """
         batch, rows = build_batch(scheduled, block_size=self.block_size, device=self.device)
-        hidden_states = self.model(batch, self.kv_cache)  # [num_rows, hidden_size]
-        if not hidden_states.isfinite().all():
+        outputs = self.model(batch, self.kv_cache)  # [num_rows, hidden_size]
+        if not outputs.isfinite().all():
             raise EngineError(self._where_not_finite(batch))
-        num_sampled = len(rows.sampled)
-        token_ids: list[int] = []
-        if num_sampled:
-            logits = self.model.lm_head(hidden_states[:num_sampled])
-            token_ids = sample(logits, [item.request for item in rows.sampled])
-        logprobs: list[float] = []
-        is_greedy: list[bool] = []
-        if rows.scored:
-            targets = torch.tensor([target for _, targets in rows.scored for target in targets])
-            scores = self.model.lm_head.token_logprobs(hidden_states[num_sampled:], targets.to(self.device))
-            logprobs, is_greedy = scores[0].tolist(), scores[1].tolist()
-        return StepResult(rows, token_ids, logprobs, is_greedy)
+        return StepResult(
+            tokens=self._sample(outputs, rows),
+            scores=self._score(outputs, rows),
+            hidden_states=[(request, outputs[row].float().cpu().numpy()) for request, row in rows.hidden],
+        )
+
+    def _sample(self, outputs: Tensor, rows: StepRows) -> list[tuple[Request, list[Sampled]]]:
+        if not rows.sampled:
+            return []
+        wanted = sorted({row for _, ends in rows.sampled for row in ends})
+        logits = self.model.lm_head(outputs if len(wanted) == len(outputs) else outputs[wanted])  # [len(wanted), vocab]
+        place = {row: index for index, row in enumerate(wanted)}
+        found: dict[Request, list[Sampled]] = {request: [] for request, _ in rows.sampled}
+        going_on = rows.sampled
+        while going_on:  # once without drafts; each further round is about one draft more
+            depths = [len(found[request]) for request, _ in going_on]
+            chosen = [place[ends[depth]] for (_, ends), depth in zip(going_on, depths, strict=True)]
+            alone = chosen == list(range(len(logits)))
+            sampled = sample(
+                logits if alone else logits[chosen],
+                [_sample_request(request, depth) for (request, _), depth in zip(going_on, depths, strict=True)],
+            )
+            still: list[tuple[Request, range]] = []
+            for (request, ends), depth, token in zip(going_on, depths, sampled, strict=True):
+                found[request].append(token)
+                if depth + 1 < len(ends) and request.draft_token_ids[depth] == token.token_id:
+                    still.append((request, ends))
+            going_on = still
+        return list(found.items())
+
+    def _score(self, outputs: Tensor, rows: StepRows) -> list[tuple[Request, TokenLogprob, bool]]:
+        if not rows.scored:
+            return []
+        wanted = sorted({row for _, row, _ in rows.scored})
+        place = {row: index for index, row in enumerate(wanted)}
+        top_k = max(request.num_top_logprobs for request, _, _ in rows.scored)
+        scores = self.model.lm_head.token_logprobs(
+            outputs if len(wanted) == len(outputs) else outputs[wanted],
+            torch.tensor([target for _, _, target in rows.scored], device=self.device),
+            rows=torch.tensor([place[row] for _, row, _ in rows.scored], device=self.device),
+            top_k=top_k,
+        )
+        if not scores.logprobs.isfinite().all():
+            raise EngineError(f"lm_head gave a number that is not finite in {outputs.dtype}: use --dtype float32")
+        logprobs, is_argmax = scores.logprobs.tolist(), scores.is_argmax.tolist()
+        top_logprobs, top_ids = scores.top_logprobs.tolist(), scores.top_ids.tolist()
+        results = []
+        for (request, row, target), logprob, is_greedy in zip(rows.scored, logprobs, is_argmax, strict=True):
+            count, at = request.num_top_logprobs, place[row]
+            top = tuple(zip(top_ids[at][:count], top_logprobs[at][:count], strict=True)) if count else ()
+            results.append((request, TokenLogprob(token_id=target, logprob=logprob, top=top), is_greedy))
+        return results
 
     def _where_not_finite(self, batch: ForwardBatch) -> str:
         """Run a batch again to find the first module whose output is not finite. Its keys and values are written
@@ -89,3 +148,23 @@ class ModelRunner:
                 hook.remove()
         where = found[0] if found else "the model"
         return f"{where} gave a number that is not finite in {self.model.lm_head.weight.dtype}: use --dtype float32"
+
+
+def _sample_request(request: Request, depth: int) -> SampleRequest:
+    """What the sampler needs for the token after the first `depth` drafts."""
+    assert request.params is not None
+    answer = request.token_ids[request.num_prompt_tokens :] if _looks_back(request) else []
+    return SampleRequest(
+        params=request.params,
+        seed=request.seed,
+        step=request.num_generated + depth,
+        prompt_token_ids=request.token_ids[: request.num_prompt_tokens] if _looks_back(request) else [],
+        answer_token_ids=answer + request.draft_token_ids[:depth],
+    )
+
+
+def _looks_back(request: Request) -> bool:
+    """Whether a penalty depends on the tokens so far; copying them costs time."""
+    params = request.params
+    assert params is not None
+    return params.repetition_penalty != 1 or params.presence_penalty != 0 or params.frequency_penalty != 0

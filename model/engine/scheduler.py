@@ -1,30 +1,40 @@
 """Which requests compute how many tokens in the next step.
 
-Running requests come first, in order of arrival, then waiting ones, all under one budget of tokens; a prompt longer
-than what is left of it is computed in chunks. When blocks run out, the youngest running request gives its blocks back
-and is computed again later (recompute preemption, as vLLM does). A request that fits the pool alone always finishes.
+Everything goes by rank: arrival, with a head start for requests somebody waits for. Tokens of running answers come
+first, one each, then prompts under what is left of the budget of tokens, in chunks where they are longer; while
+somebody reads an answer as it grows, prompts get a smaller budget, so that the gaps between its tokens stay short
+(Sarathi, Agrawal et al. 2023). When blocks run out, the running request of highest rank gives its blocks back and is
+computed again later (recompute preemption, as vLLM does); an interactive request may take a batch request's place in
+the same way. A request that fits the pool alone always finishes.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass
 
-from model.engine.block_pool import BlockPool
+from model.engine.block_pool import BlockPool, Content
 from model.engine.request import Request
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """`num_new_tokens` of `request`, from its `num_computed_tokens` on, are computed in this step."""
+    """`num_new_tokens` of `request`, from its `num_computed_tokens` on, are computed in this step; the last
+    `num_draft_tokens` of them are drafts."""
 
     request: Request
     num_new_tokens: int
+    num_draft_tokens: int = 0
 
     @property
     def reaches_end(self) -> bool:
         """Whether all tokens are computed after this step."""
-        return self.request.num_computed_tokens + self.num_new_tokens == self.request.num_tokens
+        new = self.num_new_tokens - self.num_draft_tokens
+        return self.request.num_computed_tokens + new == self.request.num_tokens
+
+
+def _rank(request: Request) -> tuple[float, int]:
+    return request.rank
 
 
 class Scheduler:
@@ -34,74 +44,184 @@ class Scheduler:
         pool: of KV blocks.
         max_num_requests: most requests running together.
         max_num_batched_tokens: most tokens computed in one step; at least max_num_requests.
+        max_num_prompt_tokens: most tokens of prompts computed in a step that also goes on with an interactive answer;
+            `None`: no limit of their own.
     """
 
-    def __init__(self, pool: BlockPool, *, max_num_requests: int, max_num_batched_tokens: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        *,
+        max_num_requests: int,
+        max_num_batched_tokens: int,
+        max_num_prompt_tokens: int | None = None,
+    ) -> None:
         if not 1 <= max_num_requests <= max_num_batched_tokens:
             raise ValueError(
                 f"max_num_requests={max_num_requests} must be from 1 to max_num_batched_tokens={max_num_batched_tokens}"
             )
+        if max_num_prompt_tokens is not None and max_num_prompt_tokens < 1:
+            raise ValueError(f"max_num_prompt_tokens={max_num_prompt_tokens} must be at least 1")
         self.pool = pool
         self.max_num_requests = max_num_requests
         self.max_num_batched_tokens = max_num_batched_tokens
-        self.waiting: deque[Request] = deque()
+        self.max_num_prompt_tokens = max_num_prompt_tokens
+        self.waiting: list[Request] = []  # both in order of rank
         self.running: list[Request] = []
         self.num_preemptions = 0
+        self._budget = 0  # tokens left in the step being put together
 
     @property
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
 
     def add(self, request: Request) -> None:
-        """Queue a request. It must fit the pool when alone."""
-        self.waiting.append(request)
+        """Queue a request. It must fit the pool when alone.
+
+        Raises:
+            ValueError: more forks than may run together.
+        """
+        if request.num_slots > self.max_num_requests:
+            raise ValueError(f"{request.num_slots} forks can never run together: at most {self.max_num_requests} may")
+        insort(self.waiting, request, key=_rank)
 
     def schedule(self) -> list[Scheduled]:
         """The next step. Blocks for its tokens are held by the requests when it returns; empty only if there is no
         work."""
-        budget = self.max_num_batched_tokens
-        scheduled: list[Scheduled] = []
-        preempted_any = False
-        index = 0
-        while index < len(self.running) and budget:
-            request = self.running[index]
-            num_new = min(request.num_tokens - request.num_computed_tokens, budget)
-            while not self._hold_blocks(request, num_new):
-                preempted_any = True
-                if self._preempt_youngest() is request:
-                    break
+        step: dict[Request, Scheduled] = {}
+        self._budget = self.max_num_batched_tokens
+        preemptions = self.num_preemptions
+        answering = [request for request in self.running if request.num_left == 1]
+        prompts = [request for request in self.running if request.num_left > 1]
+        for request in answering:
+            if self._budget and request.block_table:  # else preempted for another one above
+                num_drafts = min(len(request.draft_token_ids), self._budget - 1)
+                if num_drafts and not self._hold_blocks(request, 1 + num_drafts):
+                    num_drafts = 0
+                self._schedule(request, 1, num_drafts, step)
+        if self.max_num_prompt_tokens is not None and any(
+            request.params is not None and request.priority == "interactive" for request in step
+        ):
+            self._budget = min(self._budget, self.max_num_prompt_tokens)
+        admits = True
+        prompts.reverse()
+        while self._budget:
+            # A request that just made room must not be overtaken by its own return.
+            admits = admits and bool(self.waiting) and self.num_preemptions == preemptions
+            if admits and (not prompts or self.waiting[0].rank < prompts[-1].rank):
+                admits = self._admit(self.waiting[0], step)
+            elif prompts:
+                request = prompts.pop()
+                if request.block_table:
+                    self._schedule(request, min(request.num_left, self._budget), 0, step)
             else:
-                scheduled.append(Scheduled(request, num_new))
-                budget -= num_new
-                index += 1
-        # A request that just made room must not be overtaken by its own return.
-        while self.waiting and budget and not preempted_any and len(self.running) < self.max_num_requests:
-            request = self.waiting[0]
-            num_new = min(request.num_tokens, budget)
-            if not self._hold_blocks(request, num_new):
                 break
-            self.waiting.popleft()
-            self.running.append(request)
-            scheduled.append(Scheduled(request, num_new))
-            budget -= num_new
-        return scheduled
+        return list(step.values())
 
-    def advance(self, scheduled: list[Scheduled]) -> None:
-        """Count a step's tokens as computed."""
-        for item in scheduled:
-            item.request.num_computed_tokens += item.num_new_tokens
+    def fork(self, trunk: Request, forks: list[Request]) -> list[tuple[int, int]]:
+        """Let `forks` go on from the end of a computed request, which leaves.
+
+        Returns:
+            Blocks to copy, as pairs of from and to: each fork goes on writing where the trunk's last block is filled in
+            part. Must be copied before the next step.
+        """
+        self.running.remove(trunk)
+        pool = self.pool
+        num_full, partly = divmod(trunk.num_tokens, pool.block_size)
+        copies: list[tuple[int, int]] = []
+        for request in forks:
+            table = trunk.block_table[:num_full]
+            if partly:
+                fresh = pool.allocate(1)
+                if fresh is None:  # it goes from what the prefix cache keeps
+                    insort(self.waiting, request, key=_rank)
+                    continue
+                copies.append((trunk.block_table[num_full], fresh[0]))
+                pool.share(table)
+                table += fresh
+            else:
+                pool.share(table)
+            request.block_table = table
+            request.contents = list(trunk.contents)
+            request.num_computed_tokens = trunk.num_tokens
+            insort(self.running, request, key=_rank)
+        self._release(trunk)
+        return copies
+
+    def publish(self, request: Request) -> None:
+        """Make the full blocks of what is computed findable."""
+        pool = self.pool
+        computed = min(request.num_computed_tokens, request.num_nameable_tokens)
+        for index in range(len(request.contents), computed // pool.block_size):
+            tokens = self._tokens(request, index)
+            before = request.contents[-1] if request.contents else pool.root(request.salt)
+            request.contents.append(pool.publish(request.block_table[index], before, tokens))
 
     def remove(self, request: Request) -> None:
-        """Forget a request, finished or not, and free its blocks.
+        """Forget a request, finished or not, and free its blocks, whose content can still be found.
 
         Raises:
             ValueError: it is not here.
         """
         if request in self.running:
             self.running.remove(request)
+            self.publish(request)
         else:
             self.waiting.remove(request)
         self._release(request)
+
+    def _schedule(self, request: Request, num_new: int, num_drafts: int, step: dict[Request, Scheduled]) -> None:
+        """Put a running request into the step if it can hold the blocks, taking them from those of highest rank."""
+        while not self._hold_blocks(request, num_new):
+            last = self.running[-1]
+            self._preempt(last, step)
+            if last is request:
+                return
+        step[request] = Scheduled(request, num_new + num_drafts, num_drafts)
+        self._budget -= num_new + num_drafts
+
+    def _admit(self, request: Request, step: dict[Request, Scheduled]) -> bool:
+        """Let the first waiting request run from this step on, if there is room."""
+        found = self._found(request)
+        num_cached = len(found) * self.pool.block_size
+        while True:
+            if sum(other.num_slots for other in self.running) + request.num_slots <= self.max_num_requests:
+                num_new = min(request.num_tokens - num_cached, self._budget)
+                self.pool.share([block for block, _ in found])
+                request.block_table = [block for block, _ in found]
+                request.num_computed_tokens = num_cached
+                if self._hold_blocks(request, num_new):
+                    break
+                request.num_computed_tokens = 0
+                self._release(request)
+            if not self._make_way(request, step):
+                return False
+        self.waiting.remove(request)
+        insort(self.running, request, key=_rank)
+        request.contents = [content for _, content in found]
+        if request.first_scheduled_s is None:
+            request.num_cached_tokens = num_cached
+        step[request] = Scheduled(request, num_new)
+        self._budget -= num_new
+        return True
+
+    def _found(self, request: Request) -> list[tuple[int, Content]]:
+        """Blocks in the cache with the request's first tokens, with their contents."""
+        pool = self.pool
+        found: list[tuple[int, Content]] = []
+        before = pool.root(request.salt)
+        for index in range(min(request.num_skippable_tokens, request.num_nameable_tokens) // pool.block_size):
+            match = pool.find(before, self._tokens(request, index))
+            if match is None:
+                break
+            found.append(match)
+            before = match[1]
+        return found
+
+    def _tokens(self, request: Request, index: int) -> tuple[int, ...]:
+        """The tokens of a request's full block."""
+        size = self.pool.block_size
+        return tuple(request.token_ids[index * size : (index + 1) * size])
 
     def _hold_blocks(self, request: Request, num_new_tokens: int) -> bool:
         needed = self.pool.blocks_for(request.num_computed_tokens + num_new_tokens) - len(request.block_table)
@@ -113,16 +233,27 @@ class Scheduler:
         request.block_table.extend(blocks)
         return True
 
-    def _preempt_youngest(self) -> Request:
-        request = self.running.pop()
+    def _make_way(self, request: Request, step: dict[Request, Scheduled]) -> bool:
+        """Whether a batch request stepped back for an interactive one that goes before it."""
+        if request.priority != "interactive" or not self.running:
+            return False
+        last = self.running[-1]
+        if last.priority == "interactive" or last.rank < request.rank:
+            return False
+        self._preempt(last, step)
+        return True
+
+    def _preempt(self, request: Request, step: dict[Request, Scheduled]) -> None:
+        dropped = step.pop(request, None)
+        if dropped is not None:
+            self._budget += dropped.num_new_tokens
+        self.running.remove(request)
         self._release(request)
         request.num_computed_tokens = 0
-        request.logprobs.clear()
-        request.is_greedy.clear()
-        self.waiting.appendleft(request)
+        insort(self.waiting, request, key=_rank)
         self.num_preemptions += 1
-        return request
 
     def _release(self, request: Request) -> None:
         self.pool.free(request.block_table)
         request.block_table = []
+        request.contents = []

@@ -108,6 +108,10 @@ class MptConfig:
         return not self.learned_positions  # ALiBi extrapolates: there is no table of positions to run out of
 
     @property
+    def keys_depend_on_prompt_length(self) -> bool:
+        return False
+
+    @property
     def kv_cache_shape(self) -> KVCacheShape:
         return KVCacheShape(
             num_layers=self.num_hidden_layers, num_kv_heads=self.num_attention_heads, head_dim=self.head_dim
@@ -175,7 +179,7 @@ class MptModel(nn.Module):
         self.norm_f = layer_norm(config)
 
     def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
-        hidden_states = self.wte(batch.input_ids)  # [num_tokens, hidden_size]
+        hidden_states = batch.embed(self.wte)  # [num_tokens, hidden_size]
         if self.config.learned_positions:
             hidden_states = hidden_states + self.wpe(batch.positions)
         alibi = None

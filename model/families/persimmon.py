@@ -99,6 +99,10 @@ class PersimmonConfig:
         return False
 
     @property
+    def keys_depend_on_prompt_length(self) -> bool:
+        return self.rotary.rope_type == "dynamic"
+
+    @property
     def kv_cache_shape(self) -> KVCacheShape:
         return KVCacheShape(
             num_layers=self.num_hidden_layers, num_kv_heads=self.num_attention_heads, head_dim=self.head_dim
@@ -168,7 +172,7 @@ class PersimmonModel(nn.Module):
         self.rotary = RotaryEmbedding(config.rotary)
 
     def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
-        hidden_states = self.embed_tokens(batch.input_ids)  # [num_tokens, hidden_size]
+        hidden_states = batch.embed(self.embed_tokens)  # [num_tokens, hidden_size]
         cos, sin = self.rotary.cos_sin(batch.positions, batch.rotary_lens, dtype=hidden_states.dtype)
         for layer, cache in zip(self.layers, kv_cache, strict=True):
             hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=batch)

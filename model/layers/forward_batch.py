@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +26,8 @@ class ForwardBatch:
         block_tables: [num_seqs, max_blocks] KV blocks of each sequence, padded with the null block 0.
         logits_indices: [num_rows] packed tokens whose final hidden state is wanted.
         max_query_len: most new tokens in one sequence; max_seq_len: longest sequence.
+        vector_rows: [num_vectors] packed tokens whose embedding `vectors` [num_vectors, hidden_size] float32 replaces;
+            `None` both if there are none.
     """
 
     input_ids: Tensor
@@ -38,3 +40,12 @@ class ForwardBatch:
     logits_indices: Tensor
     max_query_len: int
     max_seq_len: int
+    vector_rows: Tensor | None = None
+    vectors: Tensor | None = None
+
+    def embed(self, table: nn.Embedding) -> Tensor:
+        """Embeddings of the new tokens, with vectors in their places: [num_tokens, hidden_size], the table's dtype."""
+        embedded: Tensor = table(self.input_ids)
+        if self.vector_rows is None or self.vectors is None:
+            return embedded
+        return embedded.index_copy(0, self.vector_rows, self.vectors.to(embedded.dtype))

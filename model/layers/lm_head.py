@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kernels.token_logprobs import token_logprobs_reference
+from kernels.token_logprobs import TokenLogprobs, token_logprobs_reference
 
 
 class LMHead(nn.Module):
@@ -21,8 +21,12 @@ class LMHead(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Logits: [num_rows, hidden_size] -> [num_rows, vocab_size], float32."""
-        return (hidden_states @ self.weight.T).float() * self.scale
+        logits = (hidden_states @ self.weight.T).float()
+        return logits if self.scale == 1.0 else logits * self.scale
 
-    def token_logprobs(self, hidden_states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """See `kernels.token_logprobs`: the full logits are never built."""
-        return token_logprobs_reference(hidden_states, self.weight, targets, scale=self.scale)
+    def token_logprobs(
+        self, hidden_states: Tensor, targets: Tensor, *, rows: Tensor | None = None, top_k: int = 0
+    ) -> TokenLogprobs:
+        """See `kernels.token_logprobs`: hidden_states [num_rows, hidden_size], targets and rows [num_targets] int64.
+        The full logits are never built."""
+        return token_logprobs_reference(hidden_states, self.weight, targets, rows=rows, scale=self.scale, top_k=top_k)
