@@ -19,6 +19,12 @@ LIMIT ?=
 SRC ?=
 DST ?=
 TRIM ?=
+# make finetune: processes (GPUs) to train with, and further options of `python -m model.finetune --help`
+METHOD ?= lora
+PROCESSES ?= 1
+ARGS ?=
+# make demo-model: persimmon, mpt or llama
+FAMILY ?= persimmon
 
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -34,6 +40,7 @@ help: ## list the targets
 	@echo
 	@echo "Options: CHECKPOINT=<folder or Hub id> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16|float16 ROPE=float32|bfloat16 PORT=7860"
 	@echo "         DATA=<folder>|hub|demo TASKS=<name,...> LIMIT=<items> (make eval)"
+	@echo "         DATA=<file> DST=<folder> METHOD=lora|full PROCESSES=1 ARGS=\"...\" (make finetune)"
 
 .PHONY: setup
 setup: $(VENV)/.installed $(VENV)/.gpu ## make the virtual environment and install what is pinned (GPU extras where a GPU is found)
@@ -69,11 +76,26 @@ convert-persimmon: setup ## convert Adept's original release: SRC=8b_chat_model_
 	$(BIN)/python -m model.checkpoint.convert --source "$(SRC)" --destination "$(DST)" \
 		$(if $(filter-out auto,$(DTYPE)),--dtype $(DTYPE)) $(if $(TRIM),--trim-vocab)
 
+.PHONY: finetune
+finetune: setup ## train a checkpoint further: CHECKPOINT=... DATA=examples.jsonl DST=folder [METHOD=lora|full ARGS="--epochs 1"]
+	$(if $(filter-out 1,$(PROCESSES)),$(BIN)/torchrun --standalone --nproc-per-node $(PROCESSES),$(BIN)/python) \
+		-m model.finetune --checkpoint "$(or $(CHECKPOINT),model/demo/persimmon-demo)" --data "$(DATA)" \
+		--output "$(DST)" --method $(METHOD) $(if $(filter-out auto,$(DEVICE)),--device $(DEVICE)) \
+		$(if $(filter-out auto,$(DTYPE)),--dtype $(DTYPE)) $(ARGS)
+
 .PHONY: demo-model
-demo-model: setup ## train the bundled checkpoint again, from nothing (CPU, under an hour)
-	$(BIN)/python -m model.demo.train
+demo-model: setup ## train a bundled checkpoint again, from nothing: FAMILY=persimmon|mpt|llama (CPU, under an hour)
+	$(BIN)/python -m model.demo.train --family $(FAMILY)
 	$(BIN)/python -m model.demo.bench_items
-	$(BIN)/python -m model.demo.measure
+	$(BIN)/python -m model.demo.measure --family $(FAMILY)
+
+.PHONY: parity
+parity: setup ## compare logits and answers with Hugging Face, and write results/parity.md
+	$(BIN)/python -m model.parity
+
+.PHONY: bench-cpu
+bench-cpu: setup ## measure against Hugging Face and lm-eval side by side on this CPU, and write results/bench/
+	$(BIN)/python -m evals.bench
 
 .PHONY: check
 check: setup ## lint, types and fast tests
