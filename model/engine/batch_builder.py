@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from kernels.paged_attention_cpu import plan_attention_cpu
 from model.engine.block_pool import NULL_BLOCK
 from model.engine.request import Request
 from model.engine.scheduler import Scheduled
@@ -93,6 +94,11 @@ def build_batch(
         max_seq_len=max(seq_lens),
         vector_rows=tensor(vector_rows) if vector_rows else None,
         vectors=torch.from_numpy(np.concatenate(vectors)).to(device) if vector_rows else None,
+        cpu_plan=plan_attention_cpu(
+            starts, seq_lens, [item.request.block_table for item in scheduled], block_size=block_size
+        )
+        if device.type == "cpu"
+        else None,
     )
     return batch, rows
 

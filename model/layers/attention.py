@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from kernels.paged_attention import paged_attention_reference, write_kv_reference
+from kernels.paged_attention_cpu import paged_attention_cpu
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import LayerCache
 
-ATTENTION_BACKEND = "reference: torch scaled_dot_product_attention over gathered KV pages"
+ATTENTION_BACKEND = "torch scaled_dot_product_attention over gathered KV pages"
 
 
 def cached_attention(
@@ -31,6 +32,18 @@ def cached_attention(
         [num_tokens, num_heads, head_dim].
     """
     write_kv_reference(key, value, cache.key, cache.value, slot_mapping=batch.slot_mapping)
+    if batch.cpu_plan is not None:
+        return paged_attention_cpu(
+            query,
+            key,
+            value,
+            cache.key,
+            cache.value,
+            plan=batch.cpu_plan,
+            workspace=cache.workspace,
+            scale=scale,
+            alibi_slopes=alibi_slopes,
+        )
     return paged_attention_reference(
         query,
         cache.key,

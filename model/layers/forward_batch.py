@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from kernels.paged_attention_cpu import CpuAttentionPlan
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForwardBatch:
@@ -28,6 +30,7 @@ class ForwardBatch:
         max_query_len: most new tokens in one sequence; max_seq_len: longest sequence.
         vector_rows: [num_vectors] packed tokens whose embedding `vectors` [num_vectors, hidden_size] float32 replaces;
             `None` both if there are none.
+        cpu_plan: how attention on a CPU takes the sequences together; `None` elsewhere.
     """
 
     input_ids: Tensor
@@ -42,6 +45,7 @@ class ForwardBatch:
     max_seq_len: int
     vector_rows: Tensor | None = None
     vectors: Tensor | None = None
+    cpu_plan: CpuAttentionPlan | None = None
 
     def embed(self, table: nn.Embedding) -> Tensor:
         """Embeddings of the new tokens, with vectors in their places: [num_tokens, hidden_size], the table's dtype."""

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.paged_attention_cpu import Workspace
+
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """One layer's cache: `key` and `value` are [num_blocks, block_size, num_kv_heads, head_dim]."""
+    """One layer's cache: `key` and `value` are [num_blocks, block_size, num_kv_heads, head_dim]; all layers share one
+    `workspace`."""
 
     key: Tensor
     value: Tensor
+    workspace: Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +37,9 @@ class KVCacheShape:
     ) -> list[LayerCache]:
         """One cache a layer, zeroed: masked slots are multiplied by probability 0, and 0 x NaN is NaN."""
         shape = (num_blocks, block_size, self.num_kv_heads, self.head_dim)
-        return [
-            LayerCache(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
-            for _ in range(self.num_layers)
-        ]
+        workspace = Workspace()
+
+        def zeros() -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        return [LayerCache(zeros(), zeros(), workspace) for _ in range(self.num_layers)]

@@ -1,0 +1,214 @@
+"""Attention over a paged KV cache on a CPU: the reference's result, with what all layers share worked out once a step.
+
+Three things make it faster than `paged_attention_reference`. A prompt computed from its first token attends to its own
+new keys, without reading them back from the cache. Sequences with one new token go together in groups of like length,
+so that little padding is computed. Gathered keys and values go into memory that is kept: taking fresh memory from the
+system for them, in every layer, costs more than the copying (page faults).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SHORTEST_IN_GROUP = 0.75
+"""Share of the longest sequence's blocks that another needs to be in its group."""
+LARGEST_KEPT_BIAS = 1 << 22  # entries; larger ones (of prompts) are made anew in every layer
+
+
+class Workspace:
+    """Memory that gathered keys and values go into, kept and grown."""
+
+    def __init__(self) -> None:
+        self._memory: dict[torch.dtype, Tensor] = {}
+
+    def take(self, count: int, dtype: torch.dtype) -> Tensor:
+        """[count] elements, valid until the next call."""
+        memory = self._memory.get(dtype)
+        if memory is None or len(memory) < count:
+            memory = self._memory[dtype] = torch.empty(count, dtype=dtype)
+        return memory[:count]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Sequences with as many new tokens each, `query_len`.
+
+    Attributes:
+        rows: packed new tokens, [num_seqs * query_len]; a slice where they follow one another.
+        blocks: [num_seqs * num_blocks] int64; `None` if all tokens are new.
+        distances: [num_seqs, query_len, num_blocks * block_size] int64, key position less query position.
+        visible: [num_seqs, 1, query_len, num_blocks * block_size] bool; `None` if a query sees every key.
+        bias: ALiBi's, once made.
+    """
+
+    rows: Tensor | slice
+    num_seqs: int
+    query_len: int
+    blocks: Tensor | None
+    distances: Tensor | None
+    visible: Tensor | None
+    bias: Tensor | None = None
+
+
+@dataclass(slots=True)
+class CpuAttentionPlan:
+    """How the sequences of one step are taken together."""
+
+    groups: list[_Group] = field(default_factory=list)
+
+
+def plan_attention_cpu(
+    query_start_loc: Sequence[int], seq_lens: Sequence[int], block_tables: Sequence[Sequence[int]], *, block_size: int
+) -> CpuAttentionPlan:
+    """The plan for one step.
+
+    Args:
+        query_start_loc: [num_seqs + 1] running sum of new tokens.
+        seq_lens: [num_seqs] tokens in each sequence after the step.
+        block_tables: each sequence's blocks, in order.
+    """
+    plan = CpuAttentionPlan()
+    single: list[int] = []
+    for index, seq_len in enumerate(seq_lens):
+        begin, end = query_start_loc[index : index + 2]
+        if end - begin == 1 and seq_len > 1:
+            single.append(index)
+        elif end - begin == seq_len:
+            plan.groups.append(_Group(slice(begin, end), 1, seq_len, None, None, None))
+        else:
+            plan.groups.append(_group([index], query_start_loc, seq_lens, block_tables, block_size))
+    single.sort(key=lambda index: -seq_lens[index])
+    while single:
+        longest = -(-seq_lens[single[0]] // block_size)
+        count = sum(-(-seq_lens[index] // block_size) >= SHORTEST_IN_GROUP * longest for index in single)
+        plan.groups.append(_group(sorted(single[:count]), query_start_loc, seq_lens, block_tables, block_size))
+        single = single[count:]
+    return plan
+
+
+def _group(
+    chosen: list[int],
+    query_start_loc: Sequence[int],
+    seq_lens: Sequence[int],
+    block_tables: Sequence[Sequence[int]],
+    block_size: int,
+) -> _Group:
+    first = query_start_loc[chosen[0]]
+    query_len = query_start_loc[chosen[0] + 1] - first
+    num_blocks = max(-(-seq_lens[index] // block_size) for index in chosen)
+    lengths = torch.tensor([seq_lens[index] for index in chosen])
+    # Any block will do where a sequence has none: what is in it is masked.
+    tables = [[*block_tables[i][:num_blocks], *([0] * (num_blocks - len(block_tables[i])))] for i in chosen]
+    query_positions = lengths[:, None] + torch.arange(-query_len, 0)  # [num_seqs, query_len]
+    distances = torch.arange(num_blocks * block_size) - query_positions[:, :, None]
+    visible = distances <= 0
+    in_one_piece = chosen[-1] - chosen[0] + 1 == len(chosen)
+    rows: Tensor | slice = slice(first, first + len(chosen) * query_len)
+    if not in_one_piece or query_start_loc[chosen[-1] + 1] - first != len(chosen) * query_len:
+        rows = torch.tensor([query_start_loc[index] for index in chosen])
+    return _Group(
+        rows=rows,
+        num_seqs=len(chosen),
+        query_len=query_len,
+        blocks=torch.tensor(tables, dtype=torch.int64).flatten(),
+        distances=distances,
+        visible=None if bool(visible.all()) else visible[:, None],
+    )
+
+
+def paged_attention_cpu(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    *,
+    plan: CpuAttentionPlan,
+    workspace: Workspace,
+    scale: float,
+    alibi_slopes: Tensor | None = None,
+) -> Tensor:
+    """As `paged_attention_reference`, for a plan of the same step.
+
+    Args:
+        query: [num_tokens, num_heads, head_dim].
+        key, value: [num_tokens, num_kv_heads, head_dim], the new tokens', which are in the cache too.
+        key_cache, value_cache: [num_blocks, block_size, num_kv_heads, head_dim].
+        scale: factor on the dot products.
+        alibi_slopes: [num_heads] float32.
+
+    Returns:
+        [num_tokens, num_heads, head_dim], query's dtype.
+    """
+    output = torch.empty_like(query)
+    for group in plan.groups:
+        shape = (group.num_seqs, group.query_len, *query.shape[1:])
+        queries = query[group.rows].view(shape).transpose(1, 2)  # [num_seqs, num_heads, query_len, head_dim]
+        if group.blocks is None:
+            keys, values = (new[group.rows][None].transpose(1, 2) for new in (key, value))
+        else:
+            keys, values = _gather(group.blocks, group.num_seqs, key_cache, value_cache, workspace)
+        attended = _attend(queries, keys, values, group, scale=scale, alibi_slopes=alibi_slopes)
+        output[group.rows] = attended.transpose(1, 2).reshape(-1, *query.shape[1:])
+    return output
+
+
+def _gather(
+    blocks: Tensor, num_seqs: int, key_cache: Tensor, value_cache: Tensor, workspace: Workspace
+) -> tuple[Tensor, Tensor]:
+    """Cached keys and values, each [num_seqs, num_kv_heads, num_blocks * block_size, head_dim]."""
+    size = len(blocks) * key_cache[0].numel()
+    memory = workspace.take(2 * size, key_cache.dtype)
+    gathered = []
+    for cache, half in ((key_cache, memory[:size]), (value_cache, memory[size:])):
+        pages = half.view(len(blocks), *cache.shape[1:])
+        torch.index_select(cache, 0, blocks, out=pages)
+        gathered.append(pages.view(num_seqs, -1, *cache.shape[2:]).transpose(1, 2))
+    return gathered[0], gathered[1]
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, group: _Group, *, scale: float, alibi_slopes: Tensor | None
+) -> Tensor:
+    """[num_seqs, num_heads, query_len, head_dim]."""
+    enable_gqa = query.shape[1] != key.shape[1]
+    if alibi_slopes is None:
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=group.visible,
+            is_causal=group.blocks is None and group.query_len > 1,
+            scale=scale,
+            enable_gqa=enable_gqa,
+        )
+    # In float32 whatever the dtype: distances in bfloat16 are exact only to 256.
+    attended = F.scaled_dot_product_attention(
+        query.float(),
+        key.float(),
+        value.float(),
+        attn_mask=_alibi_bias(group, alibi_slopes),
+        scale=scale,
+        enable_gqa=enable_gqa,
+    )
+    return attended.to(query.dtype)
+
+
+def _alibi_bias(group: _Group, alibi_slopes: Tensor) -> Tensor:
+    """[num_seqs, num_heads, query_len, num_keys] float32, -inf where a key is not seen. The same in all layers."""
+    if group.bias is not None:
+        return group.bias
+    distances = group.distances
+    if distances is None:
+        places = torch.arange(group.query_len)
+        distances = (places - places[:, None])[None]
+    bias = alibi_slopes[:, None, None] * distances[:, None].float()
+    bias.masked_fill_((distances > 0)[:, None], -torch.inf)
+    if bias.numel() <= LARGEST_KEPT_BIAS:
+        group.bias = bias
+    return bias

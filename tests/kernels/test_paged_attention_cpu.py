@@ -1,0 +1,106 @@
+"""The CPU's attention against the reference, on steps of every kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels.paged_attention import paged_attention_reference, write_kv_reference
+from kernels.paged_attention_cpu import Workspace, paged_attention_cpu, plan_attention_cpu
+
+NUM_HEADS, HEAD_DIM, BLOCK_SIZE, NUM_BLOCKS = 6, 8, 4, 90
+
+
+def both(
+    sequences: list[tuple[int, int]], *, num_kv_heads: int, alibi: bool, dtype: torch.dtype, workspace: Workspace
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each sequence is (cached tokens, new tokens); blocks are scattered and hold rubbish where nobody wrote."""
+    generator = torch.Generator().manual_seed(len(sequences))
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(dtype)
+
+    key_cache, value_cache = random(2, NUM_BLOCKS, BLOCK_SIZE, num_kv_heads, HEAD_DIM)
+    order = (torch.randperm(NUM_BLOCKS - 1, generator=generator) + 1).tolist()
+    tables = [[order.pop() for _ in range(-(-(old + new) // BLOCK_SIZE))] for old, new in sequences]
+    slots = [
+        table[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE
+        for table, (old, new) in zip(tables, sequences, strict=True)
+        for place in range(old, old + new)
+    ]
+    starts = [0, *torch.tensor([new for _, new in sequences]).cumsum(0).tolist()]
+    lengths = [old + new for old, new in sequences]
+    query, (key, value) = random(len(slots), NUM_HEADS, HEAD_DIM), random(2, len(slots), num_kv_heads, HEAD_DIM)
+    write_kv_reference(key, value, key_cache, value_cache, slot_mapping=torch.tensor(slots))
+    slopes = torch.tensor([0.5, 0.25, 0.125, 0.1, 0.05, 0.01]) if alibi else None
+    width = max(map(len, tables))
+    expected = paged_attention_reference(
+        query,
+        key_cache,
+        value_cache,
+        query_start_loc=torch.tensor(starts),
+        seq_lens=torch.tensor(lengths),
+        block_tables=torch.tensor([table + [0] * (width - len(table)) for table in tables]),
+        scale=0.3,
+        alibi_slopes=slopes,
+    )
+    plan = plan_attention_cpu(starts, lengths, tables, block_size=BLOCK_SIZE)
+    for _ in range(2):  # as two layers use one plan
+        attended = paged_attention_cpu(
+            query,
+            key,
+            value,
+            key_cache,
+            value_cache,
+            plan=plan,
+            workspace=workspace,
+            scale=0.3,
+            alibi_slopes=slopes,
+        )
+    return attended, expected
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("num_kv_heads", [6, 2])
+@given(
+    sequences=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 30), st.just(1)),
+            st.tuples(st.just(0), st.integers(1, 12)),
+            st.tuples(st.integers(0, 12), st.integers(2, 9)),
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_equals_the_reference(sequences: list[tuple[int, int]], num_kv_heads: int, alibi: bool) -> None:
+    attended, expected = both(
+        sequences, num_kv_heads=num_kv_heads, alibi=alibi, dtype=torch.float32, workspace=Workspace()
+    )
+    torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("alibi", [False, True])
+def test_equals_the_reference_in_half_precision(dtype: torch.dtype, alibi: bool) -> None:
+    attended, expected = both(
+        [(7, 1), (0, 9), (3, 4), (12, 1), (29, 1)], num_kv_heads=6, alibi=alibi, dtype=dtype, workspace=Workspace()
+    )
+    assert attended.dtype == dtype
+    torch.testing.assert_close(attended.float(), expected.float(), atol=2e-2, rtol=2e-2)
+
+
+def test_a_workspace_serves_steps_of_any_size() -> None:
+    workspace = Workspace()
+    for sequences in ([(5, 1)], [(30, 1), (29, 1)], [(2, 1)], [(9, 3)]):
+        attended, expected = both(sequences, num_kv_heads=6, alibi=False, dtype=torch.float32, workspace=workspace)
+        torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_single_tokens_are_grouped_by_length() -> None:
+    lengths = [400, 390, 20, 380, 18, 1]
+    tables = [[1] * (-(-length // BLOCK_SIZE)) for length in lengths]
+    plan = plan_attention_cpu(list(range(7)), lengths, tables, block_size=BLOCK_SIZE)
+    assert [group.num_seqs for group in plan.groups] == [1, 3, 2]
