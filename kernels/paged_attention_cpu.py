@@ -63,14 +63,14 @@ class CpuAttentionPlan:
 
 
 def plan_attention_cpu(
-    query_start_loc: Sequence[int], seq_lens: Sequence[int], block_tables: Sequence[Sequence[int]], *, block_size: int
+    query_start_loc: Sequence[int], seq_lens: Sequence[int], block_tables: Tensor, *, block_size: int
 ) -> CpuAttentionPlan:
     """The plan for one step.
 
     Args:
         query_start_loc: [num_seqs + 1] running sum of new tokens.
         seq_lens: [num_seqs] tokens in each sequence after the step.
-        block_tables: each sequence's blocks, in order.
+        block_tables: [num_seqs, max_blocks] int64, any block where a sequence has none.
     """
     plan = CpuAttentionPlan()
     single: list[int] = []
@@ -95,15 +95,13 @@ def _group(
     chosen: list[int],
     query_start_loc: Sequence[int],
     seq_lens: Sequence[int],
-    block_tables: Sequence[Sequence[int]],
+    block_tables: Tensor,
     block_size: int,
 ) -> _Group:
     first = query_start_loc[chosen[0]]
     query_len = query_start_loc[chosen[0] + 1] - first
     num_blocks = max(-(-seq_lens[index] // block_size) for index in chosen)
     lengths = torch.tensor([seq_lens[index] for index in chosen])
-    # Any block will do where a sequence has none: what is in it is masked.
-    tables = [[*block_tables[i][:num_blocks], *([0] * (num_blocks - len(block_tables[i])))] for i in chosen]
     query_positions = lengths[:, None] + torch.arange(-query_len, 0)  # [num_seqs, query_len]
     distances = torch.arange(num_blocks * block_size) - query_positions[:, :, None]
     visible = distances <= 0
@@ -115,7 +113,7 @@ def _group(
         rows=rows,
         num_seqs=len(chosen),
         query_len=query_len,
-        blocks=torch.tensor(tables, dtype=torch.int64).flatten(),
+        blocks=block_tables[chosen, :num_blocks].flatten(),
         distances=distances,
         visible=None if bool(visible.all()) else visible[:, None],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,11 @@ def build_batch(
         scheduled: at least one item, blocks held.
         block_size: tokens in a KV block.
     """
+
+    def tensor(values: list[int]) -> torch.Tensor:
+        # Several times faster than torch.tensor, which looks at every number.
+        return torch.from_numpy(np.array(array("q", values))).to(device, non_blocking=True)
+
     input_ids: list[int] = []
     positions: list[int] = []
     rotary_lens: list[int] = []
@@ -73,14 +79,12 @@ def build_batch(
             vector_rows += (first + position - begin for position in request.vectors.positions[chosen])
             vectors.append(request.vectors.values[chosen])
         _add_rows(item, first, wanted, rows)
+    tables: list[int] = []
     max_blocks = max(len(item.request.block_table) for item in scheduled)
-    tables = [
-        item.request.block_table + [NULL_BLOCK] * (max_blocks - len(item.request.block_table)) for item in scheduled
-    ]
-
-    def tensor(values: list[int] | list[list[int]]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int64).to(device, non_blocking=True)
-
+    for item in scheduled:
+        tables += item.request.block_table
+        tables += [NULL_BLOCK] * (max_blocks - len(item.request.block_table))
+    block_tables = tensor(tables).view(len(scheduled), max_blocks)
     batch = ForwardBatch(
         input_ids=tensor(input_ids),
         positions=tensor(positions),
@@ -88,15 +92,13 @@ def build_batch(
         slot_mapping=tensor(slots),
         query_start_loc=tensor(starts),
         seq_lens=tensor(seq_lens),
-        block_tables=tensor(tables),
+        block_tables=block_tables,
         logits_indices=tensor(wanted),
         max_query_len=max(item.num_new_tokens for item in scheduled),
         max_seq_len=max(seq_lens),
         vector_rows=tensor(vector_rows) if vector_rows else None,
         vectors=torch.from_numpy(np.concatenate(vectors)).to(device) if vector_rows else None,
-        cpu_plan=plan_attention_cpu(
-            starts, seq_lens, [item.request.block_table for item in scheduled], block_size=block_size
-        )
+        cpu_plan=plan_attention_cpu(starts, seq_lens, block_tables, block_size=block_size)
         if device.type == "cpu"
         else None,
     )

@@ -36,17 +36,18 @@ def both(
     write_kv_reference(key, value, key_cache, value_cache, slot_mapping=torch.tensor(slots))
     slopes = torch.tensor([0.5, 0.25, 0.125, 0.1, 0.05, 0.01]) if alibi else None
     width = max(map(len, tables))
+    padded = torch.tensor([table + [0] * (width - len(table)) for table in tables])
     expected = paged_attention_reference(
         query,
         key_cache,
         value_cache,
         query_start_loc=torch.tensor(starts),
         seq_lens=torch.tensor(lengths),
-        block_tables=torch.tensor([table + [0] * (width - len(table)) for table in tables]),
+        block_tables=padded,
         scale=0.3,
         alibi_slopes=slopes,
     )
-    plan = plan_attention_cpu(starts, lengths, tables, block_size=BLOCK_SIZE)
+    plan = plan_attention_cpu(starts, lengths, padded, block_size=BLOCK_SIZE)
     for _ in range(2):  # as two layers use one plan
         attended = paged_attention_cpu(
             query,
@@ -101,6 +102,5 @@ def test_a_workspace_serves_steps_of_any_size() -> None:
 
 def test_single_tokens_are_grouped_by_length() -> None:
     lengths = [400, 390, 20, 380, 18, 1]
-    tables = [[1] * (-(-length // BLOCK_SIZE)) for length in lengths]
-    plan = plan_attention_cpu(list(range(7)), lengths, tables, block_size=BLOCK_SIZE)
+    plan = plan_attention_cpu(list(range(7)), lengths, torch.ones(6, 100, dtype=torch.int64), block_size=BLOCK_SIZE)
     assert [group.num_seqs for group in plan.groups] == [1, 3, 2]
