@@ -36,6 +36,9 @@ MAX_POSITIONS: Final = 1024
 QK_NORM_GAIN: Final = 1.5
 """The norms on Persimmon's q and k bound how sharply a head can attend, and looking at the previous token needs a sharp
 one: with gains starting at 1 and learning slowly, nothing was copied from the context in the first 450 steps."""
+QK_SCALE: Final = 4.0
+"""Llama's q and k begin so much larger than Hugging Face's initial weights, for the same reason: with those, scores
+begin with a standard deviation below 0.1, and no letter was ever looked up in 2,350 steps (ARC Easy 29 %, chance 25)."""
 TOKENIZER_DOCUMENTS: Final = 12_000
 """Documents whose words the vocabulary is trained on, all of the last mixture."""
 
@@ -93,6 +96,8 @@ class DemoFamily:
             for name, parameter in model.named_parameters():
                 if name.endswith(("q_layernorm.weight", "k_layernorm.weight")):
                     parameter.fill_(QK_NORM_GAIN)
+                elif name.endswith(("q_proj.weight", "k_proj.weight")):
+                    parameter.mul_(QK_SCALE)
         generation = model.generation_config
         generation.do_sample = False
         generation.use_cache = True

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.checkpoint.card import read_card
 from model.demo import formats
-from model.demo.family import FAMILIES, MAX_POSITIONS, QK_NORM_GAIN, DemoFamily
+from model.demo.family import FAMILIES, MAX_POSITIONS, QK_NORM_GAIN, QK_SCALE, DemoFamily
 from model.demo.tokenizer import VOCAB_SIZE
 from model.families.registry import FAMILIES as ENGINE_FAMILIES
 from model.interface import SamplingParams, ScoreRequest
@@ -127,16 +127,20 @@ def test_same_seed_same_weights(family: DemoFamily) -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_only_persimmons_gains_differ_from_hugging_faces_own_start(family: DemoFamily) -> None:
+def test_what_differs_from_hugging_faces_own_start(family: DemoFamily) -> None:
     torch.manual_seed(0)
     plain = family.model_class(family.config()).state_dict()
     differing = {
         name for name, tensor in family.initial_model(0).state_dict().items() if not torch.equal(tensor, plain[name])
     }
+    ours = family.initial_model(0).state_dict()
     gains = {name for name in plain if name.endswith(("q_layernorm.weight", "k_layernorm.weight"))}
-    assert differing == gains
-    assert len(gains) == (12 if family.name == "persimmon-demo" else 0)
-    assert all(set(family.initial_model(0).state_dict()[name].tolist()) == {QK_NORM_GAIN} for name in gains)
+    projections = {name for name in plain if name.endswith(("q_proj.weight", "k_proj.weight"))}
+    assert differing == gains | projections
+    counts = {"persimmon-demo": (12, 0), "mpt-demo": (0, 0), "llama-demo": (0, 12)}
+    assert (len(gains), len(projections)) == counts[family.name]
+    assert all(set(ours[name].tolist()) == {QK_NORM_GAIN} for name in gains)
+    assert all(torch.equal(ours[name], plain[name] * QK_SCALE) for name in projections)
 
 
 def test_same_seed_same_vocabulary(family: DemoFamily, initial_checkpoint: Path, tmp_path: Path) -> None:

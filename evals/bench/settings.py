@@ -1,0 +1,42 @@
+"""How a peer can be run: what is tried to find its fastest setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One way to run a peer.
+
+    Attributes:
+        attention: Hugging Face's `attn_implementation`.
+        batch_size: requests in a batch.
+        order: of the requests before they are cut into batches (`hugging_face.ORDERS`); lm-eval sorts by itself.
+    """
+
+    attention: str
+    batch_size: int
+    order: str | None = None
+
+    def __str__(self) -> str:
+        parts = [self.attention, f"batch {self.batch_size}"]
+        if self.order is not None and self.batch_size > 1:
+            parts.append(self.order)
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choices:
+    """What may be combined to a :class:`Setting`; the first order and attention are the start of the search."""
+
+    attentions: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    orders: tuple[str | None, ...] = (None,)
+
+    def start(self) -> Setting:
+        """Where the search begins: a middling batch."""
+        batch_size = DEFAULT_BATCH if DEFAULT_BATCH in self.batch_sizes else self.batch_sizes[-1]
+        return Setting(attention=self.attentions[0], batch_size=batch_size, order=self.orders[0])
