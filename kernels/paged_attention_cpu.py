@@ -1,9 +1,9 @@
 """Attention over a paged KV cache on a CPU: the reference's result, with what all layers share worked out once a step.
 
 Three things make it faster than `paged_attention_reference`. A prompt computed from its first token attends to its own
-new keys, without reading them back from the cache. Sequences with one new token go together in groups of like length,
-so that little padding is computed. Gathered keys and values go into memory that is kept: taking fresh memory from the
-system for them, in every layer, costs more than the copying (page faults).
+new keys, without reading them back from the cache. Sequences with as many new tokens go together in groups of like
+length, so that little padding is computed. Gathered keys and values go into memory that is kept: taking fresh memory
+from the system for them, in every layer, costs more than the copying (page faults).
 """
 
 from __future__ import annotations
@@ -73,21 +73,20 @@ def plan_attention_cpu(
         block_tables: [num_seqs, max_blocks] int64, any block where a sequence has none.
     """
     plan = CpuAttentionPlan()
-    single: list[int] = []
+    alike: dict[int, list[int]] = {}  # by the number of new tokens
     for index, seq_len in enumerate(seq_lens):
         begin, end = query_start_loc[index : index + 2]
-        if end - begin == 1 and seq_len > 1:
-            single.append(index)
-        elif end - begin == seq_len:
+        if end - begin == seq_len:
             plan.groups.append(_Group(slice(begin, end), 1, seq_len, None, None, None))
         else:
-            plan.groups.append(_group([index], query_start_loc, seq_lens, block_tables, block_size))
-    single.sort(key=lambda index: -seq_lens[index])
-    while single:
-        longest = -(-seq_lens[single[0]] // block_size)
-        count = sum(-(-seq_lens[index] // block_size) >= SHORTEST_IN_GROUP * longest for index in single)
-        plan.groups.append(_group(sorted(single[:count]), query_start_loc, seq_lens, block_tables, block_size))
-        single = single[count:]
+            alike.setdefault(end - begin, []).append(index)
+    for left in alike.values():
+        left.sort(key=lambda index: -seq_lens[index])
+        while left:
+            longest = -(-seq_lens[left[0]] // block_size)
+            count = sum(-(-seq_lens[index] // block_size) >= SHORTEST_IN_GROUP * longest for index in left)
+            plan.groups.append(_group(sorted(left[:count]), query_start_loc, seq_lens, block_tables, block_size))
+            left = left[count:]
     return plan
 
 
@@ -108,7 +107,8 @@ def _group(
     in_one_piece = chosen[-1] - chosen[0] + 1 == len(chosen)
     rows: Tensor | slice = slice(first, first + len(chosen) * query_len)
     if not in_one_piece or query_start_loc[chosen[-1] + 1] - first != len(chosen) * query_len:
-        rows = torch.tensor([query_start_loc[index] for index in chosen])
+        starts = torch.tensor([query_start_loc[index] for index in chosen])
+        rows = (starts[:, None] + torch.arange(query_len)).flatten()
     return _Group(
         rows=rows,
         num_seqs=len(chosen),

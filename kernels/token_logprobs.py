@@ -97,8 +97,17 @@ def _score_rows(
     top_logits = torch.empty(num_rows, 0, device=device)
     top_ids = torch.empty(num_rows, 0, dtype=torch.int64, device=device)
     first = 0  # the tile's first token id
+    # One buffer for all tiles: glibc does not give a tile the place of the one before, because an aligned block needs a
+    # little more than its own size, so that new ones would fill an arena of 64 MiB, page by page.
+    size = num_rows * len(weight_tiles[0])
+    products = torch.empty(size, dtype=hidden_states.dtype, device=device)
+    buffer = products if products.dtype == torch.float32 else torch.empty(size, dtype=torch.float32, device=device)
     for tile in weight_tiles:
-        logits = (hidden_states @ tile.T).float()  # [num_rows, tile]
+        shape = (num_rows, len(tile))
+        logits = buffer[: num_rows * len(tile)].view(shape)
+        product = torch.mm(hidden_states, tile.T, out=products[: num_rows * len(tile)].view(shape))
+        if buffer is not products:
+            logits.copy_(product)
         if scale != 1.0:
             logits.mul_(scale)
         columns = targets - first

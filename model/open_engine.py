@@ -46,7 +46,7 @@ def open_engine(
     dtype: str = "auto",
     rope_position_dtype: str = "float32",
     context_length: int | None = None,
-    max_num_requests: int = 32,
+    max_num_requests: int = 64,
     max_num_batched_tokens: int = 2048,
     max_num_prompt_tokens: int | None = None,
     block_size: int = 16,

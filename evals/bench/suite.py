@@ -14,7 +14,7 @@ from evals.bench.settings import Choices
 from evals.bench.workloads import DecodeWork, ScoreWork, Vocabulary, Work
 from evals.errors import EvaluationError
 
-ENGINE_REQUESTS = 32  # open_engine's max_num_requests
+ENGINE_REQUESTS = 64  # open_engine's max_num_requests
 BUNDLED_NAME = "persimmon-demo"
 
 DECODE_ONE = "decode-1"

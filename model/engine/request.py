@@ -108,8 +108,9 @@ class Request:
 
     @property
     def num_slots(self) -> int:
-        """Places it takes among the running requests, now or when its forks run."""
-        return max(1, len(self.forks))
+        """Places it takes among the running requests, now or when its forks run; those that only wait for its last
+        output never do."""
+        return max(1, sum(fork.params is not None or len(fork.targets) > 1 for fork in self.forks))
 
     @property
     def next_target_position(self) -> int:

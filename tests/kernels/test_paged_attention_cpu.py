@@ -100,7 +100,9 @@ def test_a_workspace_serves_steps_of_any_size() -> None:
         torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_single_tokens_are_grouped_by_length() -> None:
+def test_sequences_are_grouped_by_new_tokens_and_length() -> None:
     lengths = [400, 390, 20, 380, 18, 1]
     plan = plan_attention_cpu(list(range(7)), lengths, torch.ones(6, 100, dtype=torch.int64), block_size=BLOCK_SIZE)
     assert [group.num_seqs for group in plan.groups] == [1, 3, 2]
+    plan = plan_attention_cpu([0, 3, 6, 8], [20, 21, 22], torch.ones(3, 9, dtype=torch.int64), block_size=BLOCK_SIZE)
+    assert [(group.num_seqs, group.query_len) for group in plan.groups] == [(2, 3), (1, 2)]

@@ -370,7 +370,7 @@ def test_drafts_save_steps_and_are_counted() -> None:
 
 def test_failed_batches_end_their_requests_only() -> None:
     machine = Setting(max_num_requests=2).machine
-    machine.score([1] * 9, [[1], [2, 2]], "batch")
+    machine.score([1] * 9, [[1, 1], [2, 2]], "batch")
     machine.answer([1] * 3, [1], 2, "batch")
     machine.runner.fails = True
     machine.core.step()
