@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from evals.errors import EvaluationError
+from evals.rolling import LM_EVALS_OVERLAP, rolling_windows
 from model.interface import ChatMessage, Completion, Engine, SamplingParams, ScoreRequest, TokenScore
 
 DEFAULT_MAX_GEN_TOKS = 256  # as lm-eval's HFLM.max_gen_toks
@@ -87,11 +87,24 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         engine: stays the caller's to close.
         seed: of sampled answers; greedy ones do not use it.
         progress: whether to draw progress bars.
+        rolling_overlap: for texts longer than the context, the least number of tokens before each that is not in the
+            first window (`evals.rolling`): 1, as lm-eval's own back-ends, up to the context length.
+
+    Raises:
+        EvaluationError: `rolling_overlap` is out of range.
     """
 
-    def __init__(self, engine: Engine, *, seed: int = 0, progress: bool = True) -> None:
+    def __init__(
+        self, engine: Engine, *, seed: int = 0, progress: bool = True, rolling_overlap: int = LM_EVALS_OVERLAP
+    ) -> None:
         super().__init__()
         self.engine = engine
+        if not 1 <= rolling_overlap <= self.max_length:
+            raise EvaluationError(
+                f"rolling_overlap={rolling_overlap} is not allowed: it must be from 1 to the context length "
+                f"{self.max_length}"
+            )
+        self._rolling_overlap = rolling_overlap
         self.facts: list[RequestFacts] = []
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._seed = seed
@@ -150,18 +163,18 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return [(score.loglikelihood, score.all_greedy) for score in self._score(requests, pairs, quiet=disable_tqdm)]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Natural-log probability of each whole text, in windows of the context length, as HFLM."""
+        """Natural-log probability of each whole text, in windows of the context length."""
         owners: list[int] = []
         pairs: list[_Pair] = []
         for number, request in enumerate(requests):
-            for window in get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0]),
+            for context, continuation in rolling_windows(
+                self.tok_encode(request.args[0]),
                 prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length,
-                context_len=1,
+                max_length=self.max_length,
+                overlap=self._rolling_overlap,
             ):
                 owners.append(number)
-                pairs.append(_Pair(*make_disjoint_window(window)))
+                pairs.append(_Pair(context, continuation))
         totals = [0.0] * len(requests)
         scores = self._score([requests[owner] for owner in owners], pairs, quiet=disable_tqdm)
         for owner, score in zip(owners, scores, strict=True):
@@ -187,7 +200,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             sent.append((token_ids[-room:], params, len(token_ids) > room))
 
         def ask(batch: list[tuple[list[int], SamplingParams, bool]]) -> list[Completion]:
-            return self.engine.generate([ids for ids, _, _ in batch], [params for _, params, _ in batch])
+            prompts, params = [ids for ids, _, _ in batch], [params for _, params, _ in batch]
+            return self.engine.generate(prompts, params, priority="batch")
 
         texts = []
         completions = self._ask_by_task(requests, sent, ask, lambda _: True, "generating", quiet=disable_tqdm)

@@ -25,6 +25,7 @@ MAX_SEED = 2**63 - 1
 MAX_TOP_LOGPROBS = 20  # as OpenAI's API
 MAX_PENALTY = 2.0  # presence and frequency, either sign: OpenAI's range
 MAX_LOGIT_BIAS = 100.0  # either sign, as OpenAI: -100 forbids a token, 100 all but forces it
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 
 Priority: TypeAlias = Literal["interactive", "batch"]
 """A person waits for `interactive` requests; `batch` ones step back for them, but never for ever."""
@@ -95,8 +96,8 @@ class EmbeddedPrompt:
             raise InvalidRequest(
                 f"vectors of shape {self.vectors.shape} came with {len(self.positions)} positions: give one row each"
             )
-        if not bool((abs(self.vectors) < float("inf")).all()):
-            raise InvalidRequest("vectors holds numbers that are not finite: give finite ones")
+        if not bool((abs(self.vectors) <= FLOAT32_MAX).all()):
+            raise InvalidRequest("vectors holds numbers that are not finite in float32: give finite ones")
 
 
 Prompt: TypeAlias = str | Sequence[int] | EmbeddedPrompt

@@ -2,9 +2,10 @@
 
 It implements the whole `model.interface.Engine` protocol. A callable turns each prompt into its answer;
 tokens are UTF-8 bytes, handed out at a chosen rate by one loop thread that runs a set number of requests at
-once, and queues the rest. Stop strings, stop ids, `max_tokens`, the context length, aborts and failures
-behave as the interface says. Sampling values other than those are recorded (`requests`) and otherwise
-ignored.
+once, and queues the rest, interactive ones first. Stop strings, stop ids, `max_tokens`, the context length,
+aborts and failures behave as the interface says. Log-probabilities, of answers, prompts and scores, are those
+of a model that expects the script. Sampling values other than these are recorded (`requests`) and otherwise
+ignored, as are vectors in prompts.
 
     engine = ScriptedEngine(lambda prompt: " Hello.", tokens_per_s=200, ttft_s=0.1, max_num_requests=2)
     engine.generate(["human: Hi\\n\\nadept:"], SamplingParams())[0].text  # " Hello."
@@ -16,22 +17,25 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
-import itertools
 import math
-import operator
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from model.engine.metrics import Metrics
 from model.interface import (
     ChatMessage,
     Completion,
     CompletionStream,
     ContextLengthExceeded,
+    EmbeddedPrompt,
     Engine,
     EngineClosed,
     EngineError,
@@ -39,11 +43,13 @@ from model.interface import (
     EngineStats,
     FinishReason,
     InvalidRequest,
+    Priority,
     Prompt,
     SamplingParams,
     ScoreRequest,
     StreamChunk,
     Timing,
+    TokenLogprob,
     TokenScore,
 )
 
@@ -115,6 +121,14 @@ class PersimmonStyleTemplate:
         return text.strip()
 
 
+def logprob_of(token_id: int, *, expected: int, num_top: int) -> TokenLogprob:
+    """What a model says that is sure of one token to 0.9 and gives all others equal shares of the rest."""
+    others = (token for token in range(END_OF_DOCUMENT + 1) if token != expected)
+    top = [(expected, GREEDY_LOGPROB), *((token, OTHER_LOGPROB) for token in others)]
+    logprob = GREEDY_LOGPROB if token_id == expected else OTHER_LOGPROB
+    return TokenLogprob(token_id=token_id, logprob=logprob, top=tuple(top[:num_top]))
+
+
 class _Request:
     """One request and the queue its reader empties; the engine's lock guards the one, `_ready` the other."""
 
@@ -125,17 +139,23 @@ class _Request:
         answer_ids: Sequence[int],
         params: SamplingParams,
         max_tokens: int,
+        priority: Priority,
+        prompt_logprobs: Sequence[TokenLogprob],
     ) -> None:
         self.prompt_token_ids = tuple(prompt_token_ids)
         self.answer_ids = tuple(answer_ids)
         self.params = params
         self.max_tokens = max_tokens
+        self.priority = priority
+        self.prompt_logprobs = tuple(prompt_logprobs)
+        self.num_cached_tokens = 0
         self.seed = params.seed if params.seed is not None else random.getrandbits(31)
         self.failure: EngineError | None = None
         self.fail_after = 0
         self.arrived = time.perf_counter()
         self.scheduled: float | None = None
         self.first_token: float | None = None
+        self.last_token = 0.0
         self.token_ids: list[int] = []
         self.done = False
         self._unsent_ids: list[int] = []
@@ -201,6 +221,9 @@ class _Request:
             num_prompt_tokens=len(self.prompt_token_ids),
             seed=self.seed,
             timing=timing,
+            logprobs=self._logprobs(self.token_ids),
+            prompt_logprobs=self.prompt_logprobs,
+            num_cached_tokens=self.num_cached_tokens,
         )
         self._send(len(self._text), completion)
 
@@ -209,9 +232,18 @@ class _Request:
         self.done = True
         self._put(error)
 
+    def _logprobs(self, token_ids: Sequence[int]) -> tuple[TokenLogprob, ...]:
+        num_top = self.params.logprobs
+        if num_top is None:
+            return ()
+        return tuple(logprob_of(token, expected=token, num_top=num_top) for token in token_ids)
+
     def _send(self, end: int, completion: Completion | None) -> None:
         chunk = StreamChunk(
-            text=self._text[self._num_sent : end], token_ids=tuple(self._unsent_ids), completion=completion
+            text=self._text[self._num_sent : end],
+            token_ids=tuple(self._unsent_ids),
+            logprobs=self._logprobs(self._unsent_ids),
+            completion=completion,
         )
         self._num_sent = end
         self._unsent_ids.clear()
@@ -320,6 +352,7 @@ class ScriptedEngine:
         max_num_requests: requests that run together; further ones wait.
         failure: gives the error a prompt's request fails with, or `None`; raised from the reads.
         fail_after: tokens generated before a failing request fails.
+        hidden_state: gives a prompt's hidden state, the same number of values for all.
         model_name, family, notice: for `info`.
     """
 
@@ -333,6 +366,7 @@ class ScriptedEngine:
         max_num_requests: int = 4,
         failure: Callable[[str], EngineError | None] = lambda prompt: None,
         fail_after: int = 0,
+        hidden_state: Callable[[str], Sequence[float]] = lambda prompt: (float(len(prompt)), 1.0),
         model_name: str = "scripted-engine",
         family: str = "persimmon",
         notice: str | None = None,
@@ -342,8 +376,11 @@ class ScriptedEngine:
         self.ttft_s = ttft_s
         self.failure = failure
         self.fail_after = fail_after
+        self.hidden_state = hidden_state
         self.requests: list[tuple[str, SamplingParams]] = []
         """Every accepted prompt, as text, with its sampling values, oldest first."""
+        self.priorities: list[Priority] = []
+        """The priority of each of them, and of every call of `score` and `hidden_states`."""
         blocks_per_request = -(-context_length // BLOCK_SIZE)
         self._info = EngineInfo(
             model_name=model_name,
@@ -373,11 +410,7 @@ class ScriptedEngine:
         self._waiting: deque[_Request] = deque()
         self._running: list[_Request] = []
         self._closed = False
-        self._num_generated = 0
-        self._num_prompt = 0
-        self._num_finished = 0
-        self._num_aborted = 0
-        self._num_steps = 0
+        self._metrics = Metrics()
         self._thread = threading.Thread(target=self._loop, name="scripted-engine", daemon=True)
         self._thread.start()
 
@@ -399,17 +432,23 @@ class ScriptedEngine:
             held = sum(
                 -(-(len(request.prompt_token_ids) + len(request.token_ids)) // BLOCK_SIZE) for request in self._running
             )
+            metrics, now = self._metrics, time.perf_counter()
+            metrics.refresh(now, force=True)
             return EngineStats(
                 num_running=len(self._running),
                 num_waiting=len(self._waiting),
                 num_free_blocks=usable - held,
                 num_usable_blocks=usable,
-                num_generated_tokens=self._num_generated,
-                num_prompt_tokens=self._num_prompt,
-                num_finished=self._num_finished,
-                num_aborted=self._num_aborted,
+                num_generated_tokens=metrics.num_generated_tokens,
+                num_prompt_tokens=metrics.num_prompt_tokens,
+                num_cached_tokens=metrics.num_cached_tokens,
+                num_finished=metrics.num_finished,
+                num_aborted=metrics.num_aborted,
                 num_preemptions=0,
-                num_steps=self._num_steps,
+                num_steps=metrics.num_steps,
+                ttft_s=metrics.ttft_s,
+                inter_token_s=metrics.inter_token_s,
+                tokens_per_s=metrics.tokens_per_s(now),
             )
 
     def wait_for(self, condition: Callable[[EngineStats], bool], timeout: float = 5.0) -> float:
@@ -422,9 +461,13 @@ class ScriptedEngine:
         return time.perf_counter() - start
 
     def generate(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
     ) -> list[Completion]:
-        streams = self._submit_all(prompts, params)
+        streams = self._submit_all(prompts, params, priority)
         try:
             return [_last(list(stream)) for stream in streams]
         finally:
@@ -432,45 +475,66 @@ class ScriptedEngine:
                 stream.abort()
 
     async def agenerate(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
     ) -> list[Completion]:
-        streams = self._submit_all(prompts, params)
+        streams = self._submit_all(prompts, params, priority)
         try:
             return [_last([chunk async for chunk in stream]) for stream in streams]
         finally:
             for stream in streams:
                 stream.abort()
 
-    def stream(self, prompt: Prompt, params: SamplingParams) -> CompletionStream:
-        return self._submit_all([prompt], params)[0]
+    def stream(self, prompt: Prompt, params: SamplingParams, *, priority: Priority = "interactive") -> CompletionStream:
+        return self._submit_all([prompt], params, priority)[0]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
-        """The script's own token is greedy with probability 0.9; all others have equal shares of the rest."""
-        if self._closed:
-            raise EngineClosed("the engine is closed")
+    def streams(
+        self, prompt: Prompt, params: Sequence[SamplingParams], *, priority: Priority = "interactive"
+    ) -> Sequence[CompletionStream]:
+        return self._submit_all([prompt] * len(params), params, priority)
+
+    def score(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
+        """The script's own token is greedy with probability 0.9; all others have equal shares of the rest. After a
+        token off the script the end of the document is expected."""
+        self._note_call(priority)
         scores = []
         for request in requests:
             num_tokens = len(request.context_token_ids) + len(request.continuation_token_ids)
             if num_tokens - 1 > self._info.context_length:  # the last token predicts nothing and is not read
                 raise ContextLengthExceeded(num_tokens, self._info.context_length + 1)
-            script = self._script(self._tokenizer.decode(request.context_token_ids))
-            token_ids = request.continuation_token_ids
-            greedy = tuple(
-                position < len(script) and script[position] == token for position, token in enumerate(token_ids)
-            )
-            # After a token off the script there is no script to follow.
-            on_script = tuple(itertools.accumulate(greedy, operator.and_))
+            scored = self._scored(request.context_token_ids, request.continuation_token_ids, request.top_logprobs)
             scores.append(
                 TokenScore(
-                    token_ids=token_ids,
-                    logprobs=tuple(GREEDY_LOGPROB if here else OTHER_LOGPROB for here in on_script),
-                    is_greedy=on_script,
+                    token_ids=request.continuation_token_ids,
+                    logprobs=tuple(one.logprob for one in scored),
+                    is_greedy=tuple(one.logprob == GREEDY_LOGPROB for one in scored),
+                    top=tuple(one.top for one in scored) if request.top_logprobs else (),
                 )
             )
         return scores
 
-    async def ascore(self, requests: Sequence[ScoreRequest]) -> list[TokenScore]:
-        return self.score(requests)
+    async def ascore(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
+        return self.score(requests, priority=priority)
+
+    def hidden_states(self, prompts: Sequence[Prompt], *, priority: Priority = "batch") -> list[NDArray[np.float32]]:
+        """What the script's `hidden_state` gives."""
+        _refuse_string(prompts)
+        self._note_call(priority)
+        states = []
+        for prompt in prompts:
+            token_ids, text = self._tokens_of(prompt)
+            if len(token_ids) > self._info.context_length:
+                raise ContextLengthExceeded(len(token_ids), self._info.context_length)
+            states.append(np.asarray(self.hidden_state(text), dtype=np.float32))
+        return states
+
+    async def ahidden_states(
+        self, prompts: Sequence[Prompt], *, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        return self.hidden_states(prompts, priority=priority)
 
     def close(self) -> None:
         with self._changed:
@@ -482,48 +546,97 @@ class ScriptedEngine:
     def _script(self, prompt: str) -> list[int]:
         return [*self._tokenizer.encode(self.answer(prompt)), END_OF_DOCUMENT]
 
+    def _note_call(self, priority: Priority) -> None:
+        """Note a call that is answered at once."""
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("the engine is closed")
+            self.priorities.append(priority)
+
+    def _scored(
+        self, context_token_ids: Sequence[int], token_ids: Sequence[int], num_top: int
+    ) -> tuple[TokenLogprob, ...]:
+        script = self._script(self._tokenizer.decode(context_token_ids))
+        scored = []
+        for position, token in enumerate(token_ids):
+            expected = script[position % len(script)]
+            scored.append(logprob_of(token, expected=expected, num_top=num_top))
+            if token != expected:
+                script = [END_OF_DOCUMENT]
+        return tuple(scored)
+
     def _submit_all(
-        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams]
+        self, prompts: Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams], priority: Priority
     ) -> list[ScriptedStream]:
-        if isinstance(prompts, str):
-            raise InvalidRequest("prompts is one string: give a list of prompts")
+        _refuse_string(prompts)
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         if len(each) != len(prompts):
             raise InvalidRequest(f"{len(prompts)} prompts came with {len(each)} sampling params: give one each")
-        requests = [self._request(prompt, one) for prompt, one in zip(prompts, each, strict=True)]
+        requests = [self._request(prompt, one, priority) for prompt, one in zip(prompts, each, strict=True)]
+        seen: set[tuple[int, ...]] = set()
+        for request, _ in requests:  # a prompt that is there several times is computed once
+            request.num_cached_tokens = len(request.prompt_token_ids) if request.prompt_token_ids in seen else 0
+            seen.add(request.prompt_token_ids)
         with self._changed:
             if self._closed:
                 raise EngineClosed("the engine is closed")
             for request, text in requests:
                 self.requests.append((text, request.params))
-                self._waiting.append(request)
+                self.priorities.append(priority)
+            waiting = [*self._waiting, *(request for request, _ in requests)]
+            self._waiting = deque(sorted(waiting, key=lambda request: request.priority == "batch"))
             self._changed.notify_all()
         return [ScriptedStream(self, request) for request, _ in requests]
 
-    def _request(self, prompt: Prompt, params: SamplingParams) -> tuple[_Request, str]:
-        token_ids = self._tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        if not token_ids:
-            raise InvalidRequest("the prompt is empty: give at least one token")
+    def _request(self, prompt: Prompt, params: SamplingParams, priority: Priority) -> tuple[_Request, str]:
+        token_ids, text = self._tokens_of(prompt)
         room = self._info.context_length - len(token_ids)
         if room < 1:
             raise ContextLengthExceeded(len(token_ids), self._info.context_length - 1)
-        text = prompt if isinstance(prompt, str) else self._tokenizer.decode(token_ids)
+        self._check_tokens(params.logit_bias)
+        num_top = params.prompt_logprobs
         request = _Request(
             prompt_token_ids=token_ids,
             answer_ids=self._script(text),
             params=params,
             max_tokens=room if params.max_tokens is None else min(room, params.max_tokens),
+            priority=priority,
+            prompt_logprobs=() if num_top is None else self._scored(token_ids[:1], token_ids[1:], num_top),
         )
         request.failure = self.failure(text)
         request.fail_after = self.fail_after
         return request, text
+
+    def _tokens_of(self, prompt: Prompt) -> tuple[list[int], str]:
+        """A prompt's token ids and its text."""
+        if isinstance(prompt, str):
+            token_ids, text = self._tokenizer.encode(prompt), prompt
+        else:
+            token_ids = list(prompt.token_ids if isinstance(prompt, EmbeddedPrompt) else prompt)
+            self._check_tokens(token_ids)
+            text = self._tokenizer.decode(token_ids)
+        if not token_ids:
+            raise InvalidRequest("the prompt is empty: give at least one token")
+        hidden_size = len(self.hidden_state(text))
+        if isinstance(prompt, EmbeddedPrompt) and prompt.vectors.shape[1] != hidden_size:
+            raise InvalidRequest(
+                f"vectors of shape {prompt.vectors.shape} do not fit: this model's have {hidden_size} numbers"
+            )
+        return token_ids, text
+
+    def _check_tokens(self, token_ids: Iterable[int]) -> None:
+        for token in token_ids:
+            if not 0 <= token < self._tokenizer.vocab_size:
+                raise InvalidRequest(
+                    f"token id {token} is not allowed: this model's ids are 0 to {self._tokenizer.vocab_size - 1}"
+                )
 
     def _abort(self, request: _Request) -> None:
         with self._changed:
             if request.done:
                 return
             request.finish("abort", None)
-            self._num_aborted += 1
+            self._metrics.num_aborted += 1
             if request in self._waiting:
                 self._waiting.remove(request)
             else:
@@ -533,14 +646,16 @@ class ScriptedEngine:
     def _loop(self) -> None:
         with self._changed:
             while not self._closed:
-                self._num_steps += 1
+                num_generated = self._metrics.num_generated_tokens
                 while self._waiting and len(self._running) < self._info.max_num_requests:
                     request = self._waiting.popleft()
                     request.scheduled = time.perf_counter()
-                    self._num_prompt += len(request.prompt_token_ids)
+                    self._metrics.num_prompt_tokens += len(request.prompt_token_ids)
+                    self._metrics.num_cached_tokens += request.num_cached_tokens
                     self._running.append(request)
                 for request in list(self._running):
                     self._advance(request)
+                self._metrics.step(time.perf_counter(), self._metrics.num_generated_tokens - num_generated)
                 self._changed.wait(self._seconds_to_next_token())
             for request in [*self._running, *self._waiting]:
                 request.fail(EngineClosed("the engine was closed while the request ran"))
@@ -556,10 +671,16 @@ class ScriptedEngine:
     def _advance(self, request: _Request) -> None:
         while not request.done and self._due(request) <= time.perf_counter():
             request.step()
-            self._num_generated += 1
+            self._metrics.num_generated_tokens += 1
+            now = time.perf_counter()
+            if len(request.token_ids) == 1:
+                self._metrics.first_token(now - request.arrived)
+            else:
+                self._metrics.next_token(now - request.last_token)
+            request.last_token = now
         if request.done:
             self._running.remove(request)
-            self._num_finished += 1
+            self._metrics.num_finished += 1
         else:
             request.flush()
 
@@ -569,6 +690,11 @@ class ScriptedEngine:
         if not self._running:
             return None
         return max(0.0, min(self._due(request) for request in self._running) - time.perf_counter())
+
+
+def _refuse_string(prompts: object) -> None:
+    if isinstance(prompts, str):
+        raise InvalidRequest("prompts is one string: give a list of prompts")
 
 
 def _last(chunks: Sequence[StreamChunk]) -> Completion:

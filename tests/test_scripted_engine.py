@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from scripted_engine import ByteTokenizer, PersimmonStyleTemplate, ScriptedEngine
+from scripted_engine import (
+    GREEDY_LOGPROB,
+    OTHER_LOGPROB,
+    ByteTokenizer,
+    PersimmonStyleTemplate,
+    ScriptedEngine,
+    ScriptedStream,
+)
 
+from model.engine.engine import LocalEngine
+from model.engine.stream import RequestStream
 from model.interface import (
     ChatMessage,
     CompletionStream,
     ContextLengthExceeded,
+    EmbeddedPrompt,
+    Engine,
     EngineClosed,
     EngineError,
     InvalidRequest,
@@ -125,6 +139,106 @@ def test_scores_agree_with_generation(open_scripted: Open) -> None:
     assert right.all_greedy
     assert wrong.is_greedy == (True, True, True, False)
     assert right.loglikelihood > wrong.loglikelihood
+
+
+@pytest.mark.parametrize(
+    ("protocol", "implementation"),
+    [
+        (Engine, ScriptedEngine),
+        (Engine, LocalEngine),
+        (CompletionStream, ScriptedStream),
+        (CompletionStream, RequestStream),
+    ],
+)
+def test_methods_take_what_the_protocol_says(protocol: type, implementation: type) -> None:
+    """mypy compares the types where it looks; this compares names, kinds and defaults of all parameters."""
+    names = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and not name.startswith("_")]
+    assert {"stream", "hidden_states"} <= set(names) or {"next_chunk", "abort"} <= set(names)
+    for name in names:
+        promised, kept = (inspect.signature(getattr(one, name)).parameters for one in (protocol, implementation))
+        assert [(one.name, one.kind, one.default) for one in kept.values()] == [
+            (one.name, one.kind, one.default) for one in promised.values()
+        ], name
+
+
+def test_answers_scores_and_prompts_come_with_one_models_logprobs(open_scripted: Open) -> None:
+    engine = open_scripted(lambda prompt: " yes" if "?" in prompt else "?", tokens_per_s=500)
+    assert math.exp(GREEDY_LOGPROB) + 256 * math.exp(OTHER_LOGPROB) == pytest.approx(1)
+    stream = engine.stream("x", SamplingParams(logprobs=2, prompt_logprobs=0))
+    chunks = list(stream)
+    completion = chunks[-1].completion
+    assert completion is not None
+    assert [one.token_id for one in completion.logprobs] == [63, 256]
+    assert completion.logprobs[0].top == ((63, GREEDY_LOGPROB), (0, OTHER_LOGPROB))
+    assert completion.prompt_logprobs == ()
+    assert tuple(one for chunk in chunks for one in chunk.logprobs) == completion.logprobs
+    assert engine.generate(["x"], SamplingParams())[0].logprobs == ()
+    (echoed,) = engine.generate(["x?a?"], SamplingParams(prompt_logprobs=1, max_tokens=1))
+    (score,) = engine.score(
+        [ScoreRequest(context_token_ids=(120,), continuation_token_ids=tuple(b"?a?"), top_logprobs=1)]
+    )
+    assert tuple(one.logprob for one in echoed.prompt_logprobs) == score.logprobs
+    assert score.logprobs == (GREEDY_LOGPROB, OTHER_LOGPROB, OTHER_LOGPROB)
+    assert score.top == tuple(one.top for one in echoed.prompt_logprobs)
+    assert [top[0][0] for top in score.top] == [63, 256, 256]
+
+
+def test_streams_share_their_prompt(open_scripted: Open) -> None:
+    engine = open_scripted(lambda prompt: "abcdef", tokens_per_s=200, ttft_s=0.1)
+    streams = engine.streams("12345", [SamplingParams(max_tokens=count) for count in (1, 2, 3)])
+    completions = [list(stream)[-1].completion for stream in streams]
+    assert [one.text for one in completions if one] == ["a", "ab", "abc"]
+    assert [one.num_cached_tokens for one in completions if one] == [0, 5, 5]
+    stats = engine.stats()
+    assert stats.prefix_hit_rate == 10 / 15
+    assert stats.ttft_s is not None
+    assert stats.inter_token_s is not None
+    assert (stats.ttft_s.count, stats.inter_token_s.count) == (3, 3)
+    assert stats.ttft_s.p50 >= 0.1
+    assert stats.tokens_per_s == 6 / 10
+
+
+def test_interactive_requests_go_first(open_scripted: Open) -> None:
+    engine = open_scripted(lambda prompt: "abc", tokens_per_s=100, max_num_requests=1)
+    running = engine.stream("r", SamplingParams())
+    engine.wait_for(lambda stats: stats.num_running == 1)
+    batch = engine.stream("b", SamplingParams(), priority="batch")
+    interactive = engine.stream("i", SamplingParams())
+    list(batch)
+    assert next(iter(interactive)).completion is None  # it has chunks already, the last one too
+    assert engine.stats().num_finished == 3
+    list(running)
+    engine.score([])
+    assert engine.priorities == ["interactive", "batch", "interactive", "batch"]
+
+
+@pytest.mark.asyncio
+async def test_hidden_states_are_the_scripts(open_scripted: Open) -> None:
+    engine = open_scripted(hidden_state=lambda prompt: [len(prompt), ord(prompt[0]), 0.5])
+    vectors = np.ones((1, 3), dtype=np.float32)
+    embedded = EmbeddedPrompt(token_ids=(98, 99), positions=(0,), vectors=vectors)
+    states = engine.hidden_states(["abc", [97], embedded], priority="interactive")
+    assert [state.tolist() for state in states] == [[3, 97, 0.5], [1, 97, 0.5], [2, 98, 0.5]]
+    assert states[0].dtype == np.float32
+    (twin,) = await engine.ahidden_states(["abc"])
+    assert twin.tolist() == states[0].tolist()
+    assert engine.priorities == ["interactive", "batch"]
+    assert engine.generate([embedded], SamplingParams())[0].num_prompt_tokens == 2
+    wrong = EmbeddedPrompt(token_ids=(98, 99), positions=(0,), vectors=vectors[:, :2])
+    for prompts, sentence in (
+        (["a" * 2049], "2049 tokens"),
+        ([""], "empty"),
+        ("text", "one string"),
+        ([[257]], "token id 257"),
+        ([wrong], r"vectors of shape \(1, 2\) do not fit: this model's have 3 numbers"),
+    ):
+        with pytest.raises(InvalidRequest, match=sentence):
+            engine.hidden_states(prompts)
+    with pytest.raises(InvalidRequest, match="token id 257"):
+        engine.stream("a", SamplingParams(logit_bias={257: 1.0}))
+    engine.close()
+    with pytest.raises(EngineClosed):
+        engine.hidden_states(["a"])
 
 
 @pytest.mark.asyncio

@@ -17,6 +17,7 @@ from model.demo.functions import Problem, problems
 from model.demo.passages import SENTIMENT_QUESTIONS, fill_in, review
 from model.demo.questions import SKILLS, Question, questions, which_of_these, with_article
 from model.demo.small_talk import DO_NOT_KNOW, OUTSIDE, counting, small_talk
+from model.finetune.documents import Document, Span
 
 PROMPT_WEIGHT: Final = 0.05
 ANSWER_WEIGHT: Final = 1.0
@@ -34,22 +35,6 @@ SKILL_WEIGHTS: Final = {
 SHOTS: Final = (1, 2, 2, 2, 3, 4, 5)
 """Questions in a task document; more than two only because they share the cost of the instruction."""
 ONE_WORD: Final = "Answer in one word.\n\n"
-
-
-@dataclass(frozen=True)
-class Span:
-    """A stretch of text whose tokens count ``weight`` in the loss (dimensionless)."""
-
-    text: str
-    weight: float
-
-
-Document = list[Span]
-
-
-def text_of(document: Document) -> str:
-    """Join a document's spans."""
-    return "".join(span.text for span in document)
 
 
 def draw_question(rng: random.Random, *, held_out: bool = False, skill: str | None = None) -> Question:

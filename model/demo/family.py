@@ -27,9 +27,10 @@ from model.chat_template import AdeptChatTemplate, InstructChatTemplate, Transcr
 from model.checkpoint.tokenizer_json import write_tokenizer_json
 from model.demo import byte_level_bpe
 from model.demo.byte_level_bpe import train_byte_level
-from model.demo.corpus import STAGES, Document, Mixture, documents, text_of
+from model.demo.corpus import STAGES, Mixture, documents
 from model.demo.sentencepiece_bpe import train_bpe, write_bpe_tokenizer_json
 from model.demo.tokenizer import SPECIAL_PIECES, VOCAB_SIZE, train_unigram, training_words
+from model.finetune.documents import Document, text_of
 
 MAX_POSITIONS: Final = 1024
 """Tokens of prompt and answer together."""
@@ -38,7 +39,8 @@ QK_NORM_GAIN: Final = 1.5
 one: with gains starting at 1 and learning slowly, nothing was copied from the context in the first 450 steps."""
 QK_SCALE: Final = 4.0
 """Llama's q and k begin so much larger than Hugging Face's initial weights, for the same reason: with those, scores
-begin with a standard deviation below 0.1, and no letter was ever looked up in 2,350 steps (ARC Easy 29 %, chance 25)."""
+begin with a standard deviation below 0.1, and no letter was ever looked up in 2,350 steps (ARC Easy 29 %, chance
+25)."""
 TOKENIZER_DOCUMENTS: Final = 12_000
 """Documents whose words the vocabulary is trained on, all of the last mixture."""
 

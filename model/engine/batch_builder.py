@@ -19,7 +19,8 @@ from model.layers.forward_batch import ForwardBatch
 
 @dataclass(frozen=True, slots=True)
 class StepRows:
-    """What the rows of `ForwardBatch.logits_indices` are for; a row may serve several.
+    """What the rows of `ForwardBatch.logits_indices` are for; a row may serve several, or none: the last token of a
+    chunk has one in any case, because it has seen its whole sequence, and what is not finite in it shows there.
 
     Attributes:
         sampled: (request, rows): the next token comes from the first row, and from the row after it while the drafts
@@ -113,7 +114,10 @@ def _add_rows(item: Scheduled, first: int, wanted: list[int], rows: StepRows) ->
     for position in range(max(begin, next_target), min(end, first_target + len(request.targets))):
         rows.scored.append((request, len(wanted), request.targets[position - first_target]))
         wanted.append(first + position - begin)
+    last = first + item.num_new_tokens - 1
     if not item.reaches_end:
+        if not wanted or wanted[-1] != last:
+            wanted.append(last)
         return
     row = len(wanted)
     ends = range(row, row + 1 + item.num_draft_tokens)
@@ -131,5 +135,4 @@ def _add_rows(item: Scheduled, first: int, wanted: list[int], rows: StepRows) ->
                 rows.scored.append((fork, row, fork.targets[0]))
     else:
         return
-    last = first + item.num_new_tokens - 1
     wanted += range(last - item.num_draft_tokens, last + 1)

@@ -130,10 +130,10 @@ class EngineCore:
             self.metrics.num_draft_tokens += item.num_draft_tokens
             self.metrics.num_accepted_tokens += item.num_draft_tokens - rejected
         num_generated = self.metrics.num_generated_tokens
+        for request, logprob, is_greedy in result.scores:  # before the tokens, of which the first may be the last
+            self._collect_score(request, logprob, is_greedy)
         for request, tokens in result.tokens:
             self._append_all(request, tokens)
-        for request, logprob, is_greedy in result.scores:
-            self._collect_score(request, logprob, is_greedy)
         for request, hidden_state in result.hidden_states:
             self._end(request, hidden_state)
         for item in scheduled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ def latency(durations: Iterable[float]) -> Latency | None:
         return None
 
     def quantile(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return ordered[math.ceil(share * len(ordered)) - 1]
 
     return Latency(count=len(ordered), p50=quantile(0.5), p95=quantile(0.95), maximum=ordered[-1])
 
@@ -55,9 +56,8 @@ class Metrics:
         self._gaps.append(gap_s)
 
     def step(self, now: float, num_generated: int) -> None:
-        """A step ended."""
+        """A step ended in which so many of `num_generated_tokens` came."""
         self.num_steps += 1
-        self.num_generated_tokens += num_generated
         if num_generated:
             self._rate.append((now, num_generated))
             self._rate_sum += num_generated

@@ -74,7 +74,9 @@ class ModelRunner:
         batch, rows = build_batch(scheduled, block_size=self.block_size, device=self.device)
         outputs = self.model(batch, self.kv_cache)  # [num_rows, hidden_size]
         if not outputs.isfinite().all():
-            raise EngineError(self._where_not_finite(batch))
+            where = self._where_not_finite(batch)
+            self._clear(batch.slot_mapping)
+            raise EngineError(where)
         return StepResult(
             tokens=self._sample(outputs, rows),
             scores=self._score(outputs, rows),
@@ -128,6 +130,13 @@ class ModelRunner:
             results.append((request, TokenLogprob(token_id=target, logprob=logprob, top=top), is_greedy))
         return results
 
+    def _clear(self, slots: Tensor) -> None:
+        """Zero what a failed step wrote. Who gets the blocks next may read past its own tokens and mask what it finds,
+        but 0 x NaN is NaN."""
+        for layer in self.kv_cache:
+            for cache in (layer.key, layer.value):
+                cache.flatten(0, 1).index_fill_(0, slots, 0)
+
     def _where_not_finite(self, batch: ForwardBatch) -> str:
         """Run a batch again to find the first module whose output is not finite. Its keys and values are written
         again as they were."""
@@ -147,7 +156,9 @@ class ModelRunner:
             for hook in hooks:
                 hook.remove()
         where = found[0] if found else "the model"
-        return f"{where} gave a number that is not finite in {self.model.lm_head.weight.dtype}: use --dtype float32"
+        dtype = self.model.lm_head.weight.dtype
+        remedy = "its input is too large" if dtype == torch.float32 else "use --dtype float32"
+        return f"{where} gave a number that is not finite in {dtype}: {remedy}"
 
 
 def _sample_request(request: Request, depth: int) -> SampleRequest:

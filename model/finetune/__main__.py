@@ -38,8 +38,8 @@ HELP = {
     "shuffle": "shuffle the rows in every epoch",
     "optimizer": "adafactor needs half of adamw's memory; muon: for the layers' matrices, adamw for the rest",
     "learning_rate": "peak; default 2e-4 for lora, 1e-5 for full",
-    "learning_rate_of": "another peak for parameters whose name has this part; may be repeated",
     "matrix_learning_rate": "Muon's peak",
+    "learning_rate_of": "another peak for parameters whose name has this part; may be repeated",
     "weight_decay": "of matrices",
     "warm_up_steps": "linear from nothing",
     "decay_steps": "linear to last-fraction of the peak; default: all steps after the warm-up",
@@ -60,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     """One option for every setting."""
     parser = argparse.ArgumentParser(
         prog="python -m model.finetune",
+        allow_abbrev=False,
         description="Train a checkpoint further. An interrupted run goes on when the same command is given again.",
     )
     for field in dataclasses.fields(FinetuneSettings):
@@ -77,12 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
         kind = {"Path": Path, "int": int, "float": float, "str": str}[field.type.removesuffix(" | None")]
         required = field.default is dataclasses.MISSING
         default = None if required else field.default
-        choices = (
-            (*CHOICES[field.name], *(("float16",) if field.name == "dtype" else ())) if field.name in CHOICES else None
-        )
+        # The settings say what is wrong with a choice, and why (float16).
+        metavar = f"{{{','.join(CHOICES[field.name])}}}" if field.name in CHOICES else None
         shown = f" (default {default})" if default is not None else ""
         parser.add_argument(
-            flag, type=kind, default=default, required=required, choices=choices, help=f"{HELP[field.name]}{shown}"
+            flag, type=kind, default=default, required=required, metavar=metavar, help=f"{HELP[field.name]}{shown}"
         )
     return parser
 
@@ -108,22 +108,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = FinetuneSettings(**vars(options) | {"learning_rate_of": _rates(options.learning_rate_of)})
         # Here, since it imports torch and transformers: wrong options and --help must not wait for that.
-        from model.finetune.run import finetune, quiet, work_folder
+        from model.finetune.run import finetune, quiet
 
         quiet()
-
         result = finetune(settings)
     except EngineError as error:
         if main_process:
             sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:  # before or after the training itself, which stops in order
+        if main_process:
+            sys.stderr.write("interrupted: the same command goes on from what is saved\n")
+        return 130
     if not main_process:
         return 0 if result.finished else 130
     if not result.finished:
-        sys.stderr.write(
-            f"interrupted: {result.steps} steps are saved in {work_folder(settings.output)}; the same command goes on "
-            "from there\n"
-        )
+        sys.stderr.write(f"interrupted: {result.steps} steps are saved; the same command goes on from there\n")
         return 130
     validation = "" if result.validation_loss is None else f", validation loss {result.validation_loss:.4f}"
     sys.stdout.write(

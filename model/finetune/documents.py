@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from model.interface import ChatMessage, EngineError
 KINDS = "prompt and answer, messages, text, or spans"
 ROLES = {"user": "user", "assistant": "assistant", "prefix": "prefix", "system": "prefix"}
 """Roles in a file's `messages`, and ours. No family here has a system role: such a text is put before all else."""
-FORMATS = ("chat", "plain")
+LONGEST_CELL = 2**31 - 1  # characters; Python's default of 131,072 is for spreadsheets
 
 
 class DataError(EngineError):
@@ -55,17 +56,22 @@ def read_documents(
         DataError: the file or a row breaks a rule.
     """
     readers = {".jsonl": _jsonl_rows, ".csv": _csv_rows}
-    if path.suffix not in readers:
+    ending = path.suffix.lower()
+    if ending not in readers:
         raise DataError(f"{path} is neither .jsonl nor .csv: give the file one of these endings")
     if not path.is_file():
         raise DataError(f"{path} is not there: check the path")
     empty = True
-    for line, row in readers[path.suffix](path):
+    for line, row in readers[ending](path):
         empty = False
         try:
-            yield document_of(row, template, data_format=data_format, prompt_weight=prompt_weight)
-        except (DataError, EngineError) as error:
+            document = document_of(row, template, data_format=data_format, prompt_weight=prompt_weight)
+            text_of(document).encode()
+        except EngineError as error:
             raise DataError(f"{path}, line {line}: {error}") from None
+        except UnicodeEncodeError:  # JSON can write down half a character, such as "\ud83d"
+            raise DataError(f"{path}, line {line}: a text has half a surrogate pair: write whole characters") from None
+        yield document
     if empty:
         raise DataError(f"{path} has no rows: add some")
 
@@ -74,7 +80,8 @@ def document_of(row: Mapping[str, Any], template: TurnTemplate, *, data_format: 
     """One row as a document, see :func:`read_documents`.
 
     Raises:
-        DataError, InvalidRequest: the row breaks a rule.
+        DataError: the row breaks a rule.
+        InvalidRequest: messages out of turn.
     """
     given = [kind for kind in ("prompt", "messages", "text", "spans") if row.get(kind) is not None]
     if len(given) != 1:
@@ -122,15 +129,17 @@ def conversation(template: TurnTemplate, messages: Sequence[ChatMessage], *, pro
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8-sig") as stream:  # with or without a byte order mark
         try:
             for number, line in enumerate(stream, start=1):
                 if not line.strip():
                     continue
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{path}, line {number}: this is no JSON ({error.msg}): write one object") from None
+                except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
+                    raise DataError(
+                        f"{path}, line {number}: this is no JSON ({getattr(error, 'msg', error)}): write one object"
+                    ) from None
                 if not isinstance(row, dict):
                     raise DataError(f"{path}, line {number}: this is no JSON object: write one with {KINDS}")
                 yield number, row
@@ -139,22 +148,31 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    csv.field_size_limit(LONGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, strict=True)
+        reader = csv.reader(stream, strict=True)
+        line = 1  # where a row begins; it may have several
         try:
-            columns = reader.fieldnames or []
+            columns = next(reader, [])
             if "text" not in columns and not {"prompt", "answer"} <= set(columns):
                 raise DataError(
                     f"{path} has the columns {', '.join(columns) or '(none)'}: it needs prompt and answer, or text"
                 )
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(f"{path}, line {reader.line_num}: this row has not {len(columns)} columns")
-                yield reader.line_num, {key: row[key] for key in ("prompt", "answer", "text") if key in row}
+            for column in columns:
+                if columns.count(column) > 1:
+                    raise DataError(f"{path} has the column {column} more than once: rename one")
+            line = reader.line_num + 1
+            for cells in reader:
+                if cells and len(cells) != len(columns):
+                    raise DataError(f"{path}, line {line}: this row has {len(cells)} columns instead of {len(columns)}")
+                if cells:
+                    row = dict(zip(columns, cells, strict=True))
+                    yield line, {key: row[key] for key in ("prompt", "answer", "text") if key in row}
+                line = reader.line_num + 1
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from None
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: this is no CSV ({error}): check the quotes") from None
+            raise DataError(f"{path}, line {line}: this is no CSV ({error}): check the quotes") from None
 
 
 def _string(row: Mapping[str, Any], key: str, *, may_be_empty: bool = False) -> str:
@@ -167,12 +185,14 @@ def _string(row: Mapping[str, Any], key: str, *, may_be_empty: bool = False) -> 
 def _messages(value: object) -> list[ChatMessage]:
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         raise DataError("messages is no list of objects: write a list of role and content")
-    messages = []
+    messages: list[ChatMessage] = []
     for message in value:
-        if message.get("role") not in ROLES:
-            raise DataError(f"role={message.get('role')!r} is not allowed: use {', '.join(ROLES)}")
-        role = ROLES[message["role"]]
-        messages.append(ChatMessage(role, _string(message, "content")))  # type: ignore[arg-type]
+        given = message.get("role")
+        if not isinstance(given, str) or given not in ROLES:
+            raise DataError(f"role={given!r} is not allowed: use {', '.join(ROLES)}")
+        if ROLES[given] == "prefix" and messages:
+            raise DataError(f"role={given!r} is not allowed after other messages: put it first")
+        messages.append(ChatMessage(ROLES[given], _string(message, "content")))  # type: ignore[arg-type]
     return messages
 
 
@@ -182,7 +202,7 @@ def _spans(value: object) -> Document:
     document = []
     for pair in value:
         match pair:
-            case [str(text), float() | int() as weight] if 0 <= weight < float("inf"):
+            case [str(text), float() | int() as weight] if not isinstance(weight, bool) and 0 <= weight < math.inf:
                 document.append(Span(text, float(weight)))
             case _:
                 raise DataError(f"{pair!r} is no span: write a text and a weight of 0 or more")

@@ -28,10 +28,24 @@ class Diverged(EngineError):
 
 
 class LossCurve(TrainerCallback):
-    """Write `loss.csv` at every log and `loss.png` at every saved state and at the end, into `folder`."""
+    """Write `loss.csv` at every log and `loss.png` at every saved state and at the end, into `folder`.
+
+    Raises:
+        Diverged: at a log, from inside the training.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
+    ) -> None:
+        # A run that goes on would keep the intervals it was started with.
+        state.compute_steps(args, state.max_steps)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # or the curve would end some steps before the training
 
     def on_log(
         self,
@@ -41,11 +55,13 @@ class LossCurve(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **unused: Any,
     ) -> None:
-        loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"the loss is {loss} after step {state.global_step}: give a lower learning rate or more warm-up steps"
-            )
+        for key, name in (("loss", "loss"), ("grad_norm", "gradient")):
+            value = (logs or {}).get(key, 0.0)
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"the {name} is {value} after step {state.global_step}: remove {self._folder} and give a lower "
+                    "learning rate or more warm-up steps"
+                )
         if state.is_world_process_zero:
             curve(state.log_history).to_csv(self._folder / "loss.csv", index=False)
 

@@ -20,16 +20,16 @@ class MuonWithAdamW(Optimizer):
     Args:
         matrices: 2-dimensional parameters inside the layers.
         learning_rate: Muon's peak, in AdamW's units (`match_rms_adamw`).
-        others: AdamW's parameter groups.
+        others: AdamW's parameter groups; may be empty.
     """
 
     def __init__(
         self, matrices: list[Tensor], *, learning_rate: float, weight_decay: float, others: list[dict[str, Any]]
     ) -> None:
-        self._parts: tuple[Optimizer, ...] = (
-            Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            AdamW(others, betas=ADAM_BETAS, weight_decay=0.0),
-        )
+        muon = Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self._parts: list[Optimizer] = [muon]
+        if others:
+            self._parts.append(AdamW(others, betas=ADAM_BETAS, weight_decay=0.0))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._join()
 
@@ -56,24 +56,31 @@ def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> Optimizer:
     """The optimizer for all parameters of `model` that are trained."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     rates = {name: _learning_rate(name, settings) for name in trained}
-    matrices = [name for name, parameter in trained.items() if parameter.ndim == 2]
     if settings.optimizer == "muon":
-        embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-        inside = [
-            name for name in matrices if id(trained[name]) not in embeddings and not name.endswith("lm_head.weight")
-        ]
-        others = {name: parameter for name, parameter in trained.items() if name not in set(inside)}
+        inside = _layer_matrices(model, trained)
+        others = {name: parameter for name, parameter in trained.items() if name not in inside}
         return MuonWithAdamW(
-            [trained[name] for name in inside],
+            list(inside.values()),
             learning_rate=settings.matrix_learning_rate,
             weight_decay=settings.weight_decay,
             others=_groups(others, rates, {}),
         )
-    decays = dict.fromkeys(matrices, settings.weight_decay)
+    decays = {name: settings.weight_decay for name, parameter in trained.items() if parameter.ndim == 2}
     groups = _groups(trained, rates, decays)
     if settings.optimizer == "adafactor":
-        return Adafactor(groups, scale_parameter=False, relative_step=False, warmup_init=False)
+        adafactor: Optimizer = Adafactor(groups, scale_parameter=False, relative_step=False, warmup_init=False)
+        return adafactor
     return AdamW(groups, betas=ADAM_BETAS)
+
+
+def _layer_matrices(model: nn.Module, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The matrices but embedding and head: Muon is made for those from hidden states to hidden states."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return {
+        name: parameter
+        for name, parameter in trained.items()
+        if parameter.ndim == 2 and id(parameter) not in embeddings and not name.endswith("lm_head.weight")
+    }
 
 
 def _learning_rate(name: str, settings: FinetuneSettings) -> float:

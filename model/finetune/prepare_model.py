@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch import nn
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from model.checkpoint.config_json import read_json
 from model.checkpoint.errors import CheckpointError
+from model.checkpoint.load import build_model
+from model.checkpoint.weight_files import read_entries
 from model.families.mpt import DEFAULT_ALIBI_BIAS_MAX, MptConfig
 from model.finetune.attention import MATMUL_ATTENTION
 from model.finetune.settings import FinetuneSettings, SettingsError
@@ -22,19 +22,24 @@ ADAM_BYTES, ADAFACTOR_BYTES, WEIGHT_BYTES = 8, 0, 4
 """Bytes a trained parameter: AdamW's two moments, Adafactor's (one number a row and a column), the weight itself."""
 
 
-def load_for_training(
-    folder: Path, config: Mapping[str, Any], settings: FinetuneSettings, device: torch.device
-) -> PreTrainedModel:
+def load_for_training(folder: Path, settings: FinetuneSettings, device: torch.device) -> PreTrainedModel:
     """The model of `folder` with float32 weights (`full`), or in `settings.dtype` with LoRA's matrices beside it.
 
     Dropout is off whatever config.json says: that of adept/persimmon-8b-base has a stray hidden_dropout of 0.6.
 
     Raises:
-        CheckpointError: Hugging Face's class computes something else than this checkpoint means.
+        CheckpointError: the files are wrong, or Hugging Face's class computes something else than they mean.
         SettingsError: it does not fit on the GPU.
     """
-    _refuse_what_hugging_face_ignores(config, settings)
+    # Hugging Face fills what a file lacks with random numbers; our loader names it. No memory is taken here.
+    ours, _ = build_model(
+        folder, read_json(folder / "config.json"), read_entries(folder), rope_position_dtype=torch.float32
+    )
+    if isinstance(ours.config, MptConfig):
+        _refuse_what_hugging_face_ignores(ours.config, settings)
+    _check_memory(sum(parameter.numel() for parameter in ours.parameters()), settings, device)
     hf_config = AutoConfig.from_pretrained(str(folder))
+    hf_config.vocab_size = ours.config.vocab_size
     for key in DROPOUT_KEYS:
         if hasattr(hf_config, key):
             setattr(hf_config, key, 0.0)
@@ -45,29 +50,27 @@ def load_for_training(
         str(folder),
         config=hf_config,
         dtype=torch.float32 if full or settings.dtype == "float32" else torch.bfloat16,
-        attn_implementation=attention_for(config, device),
+        attn_implementation=attention_for(hf_config.model_type, device),
     )
-    _check_memory(model, settings, device)
     return model
 
 
-def add_lora(model: PreTrainedModel, settings: FinetuneSettings) -> nn.Module:
+def add_lora(model: PreTrainedModel, settings: FinetuneSettings) -> PeftModel:
     """`model` frozen, with trainable matrices of rank `lora_rank` (float32) beside every linear layer but the head."""
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]
-            lora_dropout=settings.lora_dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    adapter = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    adapted: PeftModel = get_peft_model(model, adapter)
+    return adapted
 
 
-def attention_for(config: Mapping[str, Any], device: torch.device) -> str:
+def attention_for(family: str, device: torch.device) -> str:
     """The attention to train with: MPT has only `eager` in transformers; on a CPU ours is faster than torch's."""
-    if config["model_type"] == "mpt":
+    if family == "mpt":
         return "eager"
     return MATMUL_ATTENTION if device.type == "cpu" else "sdpa"
 
@@ -77,11 +80,9 @@ def takes_positions(model: PreTrainedModel) -> bool:
     return "position_ids" in inspect.signature(model.forward).parameters
 
 
-def _refuse_what_hugging_face_ignores(config: Mapping[str, Any], settings: FinetuneSettings) -> None:
-    if config["model_type"] != "mpt":
-        return
-    known = MptConfig.from_json(config, rope_position_dtype=torch.float32)
+def _refuse_what_hugging_face_ignores(known: MptConfig, settings: FinetuneSettings) -> None:
     for name, holds in (
+        ("alibi", known.alibi_bias_max is not None),
         ("alibi_bias_max", known.alibi_bias_max == DEFAULT_ALIBI_BIAS_MAX),
         ("qk_ln", not known.qk_ln),
         ("no_bias", not known.bias),
@@ -91,8 +92,8 @@ def _refuse_what_hugging_face_ignores(config: Mapping[str, Any], settings: Finet
     ):
         if not holds:
             raise CheckpointError(
-                f"config.json has a {name} that Hugging Face's MPT class ignores, so another model would be trained: "
-                "only checkpoints with MPT-7B's own choice can be"
+                f"config.json sets {name}, which Hugging Face's MPT class ignores, so another model would be trained: "
+                "only MPT-7B's own choice can be"
             )
     if settings.row_length > known.max_seq_len:
         raise SettingsError(
@@ -101,14 +102,15 @@ def _refuse_what_hugging_face_ignores(config: Mapping[str, Any], settings: Finet
         )
 
 
-def _check_memory(model: PreTrainedModel, settings: FinetuneSettings, device: torch.device) -> None:
+def _check_memory(num_parameters: int, settings: FinetuneSettings, device: torch.device) -> None:
     if device.type != "cuda" or settings.method == "lora":
         return
     state = ADAFACTOR_BYTES if settings.optimizer == "adafactor" else ADAM_BYTES
-    needed = sum(parameter.numel() for parameter in model.parameters()) * (2 * WEIGHT_BYTES + state)
+    needed = num_parameters * (2 * WEIGHT_BYTES + state)
     there = torch.cuda.get_device_properties(device).total_memory
     if needed > there:
         raise SettingsError(
-            f"method='full' is not possible here: weights, gradients and optimizer need {needed / 1e9:.0f} GB and the "
-            f"GPU has {there / 1e9:.0f} GB: use method=lora, or optimizer=adafactor if that is enough"
+            f"method='full' is not possible here: weights, gradients and the state of optimizer={settings.optimizer!r} "
+            f"need {needed / 1e9:.0f} GB and the GPU has {there / 1e9:.0f} GB: use method=lora, or optimizer=adafactor "
+            "if that is enough"
         )

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,47 +17,30 @@ from typing import Any
 import datasets
 import torch
 import transformers
-from datasets import Dataset, Features, List, Value
 from transformers import ProgressCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from model.checkpoint.config_json import read_json
-from model.checkpoint.fingerprint import file_sha256, weights_sha256
+from model.checkpoint.fingerprint import weights_sha256
 from model.checkpoint.source import CheckpointSource, resolve
-from model.families.registry import family_class
-from model.finetune.documents import DataError, read_documents
-from model.finetune.encode import DocumentEncoder, EncodedDocument
+from model.finetune.encode import DocumentEncoder
 from model.finetune.loss_curve import LossCurve
 from model.finetune.optimizers import make_optimizer
-from model.finetune.packing import collate, pack
+from model.finetune.packed_data import PackedData, read_packed, write_packed
+from model.finetune.packing import collate
 from model.finetune.prepare_model import add_lora, load_for_training, takes_positions
 from model.finetune.settings import FinetuneSettings, SettingsError
 from model.finetune.trainer import PackedTrainer, StopOnSignal, TokenProgress
+from model.finetune.unfinished import claim, identity_of, last_state, remove_torn_states, step_of, work_folder
 from model.finetune.write import write_checkpoint
-
-ROW_FEATURES = Features(
-    {"token_ids": List(Value("int32")), "weights": List(Value("float32")), "lengths": List(Value("int32"))}
-)
-NOT_PART_OF_THE_RESULT = ("output", "device", "log_every", "save_every")
-"""Settings that may differ when a stopped run goes on."""
-
-
-@dataclass(frozen=True)
-class PackedData:
-    """Rows, and how many documents and tokens are in them; `skipped`: documents left out, `truncated`: cut."""
-
-    rows: Dataset
-    documents: int
-    tokens: int
-    skipped: int
-    truncated: int
+from model.interface import EngineError
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
     """`finished` is false after Ctrl-C; then `steps` are saved and the same settings go on from there.
 
-    Losses in nats a token; `None` where nothing was measured. `resumed_from`: step, 0 for a fresh start.
+    Losses in nats a token; `None` where nothing was measured. `resumed_from`: step, 0 for a fresh start; `seconds`: of
+    training since then.
     """
 
     finished: bool
@@ -68,20 +52,16 @@ class FinetuneResult:
 
 
 def quiet() -> None:
-    """Leave one progress bar: the training's."""
+    """Leave one progress bar, the training's, and no warnings about what peft and transformers say to each other."""
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*is deprecated", category=FutureWarning)
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-
-
-def work_folder(output: Path) -> Path:
-    """Where an unfinished run keeps its state."""
-    return output.with_name(f"{output.name}.training")
 
 
 def finetune(settings: FinetuneSettings) -> FinetuneResult:
     """Train, write `settings.output`, and clear the working folder away.
 
-    With several processes (torchrun), all of them call this.
+    With several processes (torchrun), all of them call this. Call it from the main thread: it listens to Ctrl-C.
 
     Raises:
         CheckpointError, DataError, SettingsError, Diverged: as the sentence says.
@@ -93,15 +73,23 @@ def finetune(settings: FinetuneSettings) -> FinetuneResult:
     encoder = DocumentEncoder(source.folder, config)
     work = work_folder(settings.output)
     arguments = training_arguments(settings, work)
+    refusal: EngineError | None = None
     if arguments.process_index == 0:
-        _claim(work, settings, arguments.world_size)
-        _pack_to_disk(settings, config, encoder, work)
-    _meet()
-    data = _read_packed(work / "data")
-    validation = _read_packed(work / "validation") if settings.validation else None
+        try:
+            claim(work, settings, source, processes=arguments.world_size)
+            remove_torn_states(work, processes=arguments.world_size)
+            for path, folder in ((settings.data, work / "data"), (settings.validation, work / "validation")):
+                if path is not None:
+                    write_packed(path, folder, settings=settings, config=config, encoder=encoder)
+        except EngineError as error:
+            refusal = error
+    _meet(arguments, refusal)
+    data = read_packed(work / "data")
+    validation = read_packed(work / "validation") if settings.validation else None
 
     torch.manual_seed(settings.seed)
-    base = load_for_training(source.folder, config, settings, arguments.device)
+    base = load_for_training(source.folder, settings, arguments.device)
+    encoder.require_fit(base.config.vocab_size)
     positions = takes_positions(base)
     model = add_lora(base, settings) if settings.method == "lora" else base
     stop = StopOnSignal()
@@ -119,25 +107,30 @@ def finetune(settings: FinetuneSettings) -> FinetuneResult:
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(TokenProgress())
     _set_schedule(arguments, settings, len(data.rows))
-    last = get_last_checkpoint(str(work))
-    resumed_from = int(last.rsplit("-", 1)[1]) if last else 0
+    last = last_state(work, processes=arguments.world_size)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=last)
-    seconds = time.perf_counter() - started
-    steps = trainer.state.global_step
-    if stop.stopped and steps < trainer.state.max_steps:
-        return FinetuneResult(False, steps, resumed_from, None, None, seconds)
-    validation_loss = trainer.evaluate()["eval_loss"] if validation else None
-    final_loss = trainer.state.log_history and _last(trainer.state.log_history, "loss")
-    result = FinetuneResult(True, steps, resumed_from, final_loss, validation_loss, seconds)
-    if arguments.process_index == 0:
-        record = _record(settings, source, data, result, arguments)
-        unwrapped = trainer.accelerator.unwrap_model(trainer.model)
+    with stop:
+        trainer.train(resume_from_checkpoint=last and str(last))
+    state = trainer.state
+    result = FinetuneResult(
+        finished=state.global_step >= state.max_steps,
+        steps=state.global_step,
+        resumed_from=step_of(last) if last else 0,
+        final_loss=_last(state.log_history, "loss"),
+        validation_loss=_last(state.log_history, "eval_loss"),
+        seconds=time.perf_counter() - started,
+    )
+    if result.finished and arguments.process_index == 0:
         write_checkpoint(
-            settings.output, unwrapped, source=source.folder, base_name=settings.checkpoint, record=record, curve=work
+            settings.output,
+            trainer.accelerator.unwrap_model(trainer.model),
+            work=work,
+            source=source.folder,
+            base_name=settings.checkpoint,
+            record=_record(settings, source, data, validation, result, arguments),
         )
         shutil.rmtree(work)
-    _meet()
+    _meet(arguments)
     return result
 
 
@@ -147,8 +140,6 @@ def training_arguments(settings: FinetuneSettings, work: Path) -> TrainingArgume
     Raises:
         SettingsError: no such device, or the rows of a step cannot be dealt out.
     """
-    if settings.device not in ("auto", "cpu", "cuda"):
-        raise SettingsError(f"device={settings.device!r} is not allowed: use auto, cpu or cuda")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device='cuda' is not there: this machine has no CUDA device")
     use_cpu = settings.device == "cpu" or not torch.cuda.is_available()
@@ -195,10 +186,19 @@ def training_arguments(settings: FinetuneSettings, work: Path) -> TrainingArgume
     return arguments
 
 
-def _meet() -> None:
-    """Wait for the other processes, if there are any."""
+def _meet(arguments: TrainingArguments, refusal: EngineError | None = None) -> None:
+    """Wait for the other processes, if there are any; where one has a refusal, all of them stop.
+
+    Raises:
+        EngineError: `refusal`, or that another process has one.
+    """
     if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        refused = torch.tensor(int(refusal is not None), device=arguments.device)
+        torch.distributed.all_reduce(refused, op=torch.distributed.ReduceOp.MAX)
+        if refused and refusal is None:
+            raise EngineError("the main process refused to train: see what it said")
+    if refusal is not None:
+        raise refusal
 
 
 def _set_schedule(arguments: TrainingArguments, settings: FinetuneSettings, num_rows: int) -> None:
@@ -214,89 +214,7 @@ def _set_schedule(arguments: TrainingArguments, settings: FinetuneSettings, num_
     }
 
 
-def _claim(work: Path, settings: FinetuneSettings, processes: int) -> None:
-    """Make the working folder, or make sure that the one there belongs to this very run.
-
-    Raises:
-        SettingsError: it belongs to another.
-    """
-    identity = {key: value for key, value in asdict(settings).items() if key not in NOT_PART_OF_THE_RESULT}
-    identity |= {"processes": processes, "data_sha256": _data_hash(settings.data)}
-    if settings.validation:
-        identity["validation_sha256"] = _data_hash(settings.validation)
-    identity = json.loads(json.dumps(identity, default=str))
-    path = work / "settings.json"
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(key for key in identity.keys() | before.keys() if identity.get(key) != before.get(key))
-        if changed:
-            raise SettingsError(
-                f"{work} holds an unfinished run with another {' and '.join(changed)}: remove that folder, or give the "
-                "same settings to go on"
-            )
-        return
-    work.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-
-
-def _data_hash(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"{path} is not there: check the path")
-    return file_sha256(path)
-
-
-def _pack_to_disk(settings: FinetuneSettings, config: dict[str, Any], encoder: DocumentEncoder, work: Path) -> None:
-    for name, path in (("data", settings.data), ("validation", settings.validation)):
-        folder = work / name
-        if path is None or (folder / "counts.json").is_file():
-            continue
-        counts = {"documents": 0, "tokens": 0, "skipped": 0, "truncated": 0}
-
-        def rows(path: Path = path, counts: dict[str, int] = counts) -> Iterator[dict[str, Any]]:
-            encoded = _encoded(settings, config, encoder, path, counts)
-            return (asdict(row) for row in pack(encoded, settings.row_length))
-
-        table = {key: [] for key in ROW_FEATURES}  # type: dict[str, list[Any]]
-        for row in rows():
-            for key, value in row.items():
-                table[key].append(value)
-        if not table["token_ids"]:
-            raise DataError(f"{path} has no document that fits into row_length={settings.row_length}: raise it")
-        Dataset.from_dict(table, features=ROW_FEATURES).save_to_disk(str(folder))
-        (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
-
-
-def _encoded(
-    settings: FinetuneSettings, config: dict[str, Any], encoder: DocumentEncoder, path: Path, counts: dict[str, int]
-) -> Iterator[EncodedDocument]:
-    """Documents of a file as tokens, none longer than a row; counts what happens to them."""
-    template = family_class(config).chat_template
-    documents = read_documents(path, template, data_format=settings.data_format, prompt_weight=settings.prompt_weight)
-    for number, document in enumerate(documents, start=1):
-        encoded = encoder.encode(document)
-        size = len(encoded.token_ids)
-        if size > settings.row_length:
-            if settings.too_long == "refuse":
-                raise DataError(
-                    f"{path}, document {number} has {size:,} tokens but a row only {settings.row_length:,}: raise "
-                    "row_length, or choose too_long=skip or truncate"
-                )
-            if settings.too_long == "skip":
-                counts["skipped"] += 1
-                continue
-            counts["truncated"] += 1
-            encoded = EncodedDocument(encoded.token_ids[: settings.row_length], encoded.weights[: settings.row_length])
-        counts["documents"] += 1
-        counts["tokens"] += len(encoded.token_ids)
-        yield encoded
-
-
-def _read_packed(folder: Path) -> PackedData:
-    counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
-    return PackedData(Dataset.load_from_disk(str(folder)), **counts)
-
-
-def _last(history: list[dict[str, float]], key: str) -> float | None:
+def _last(history: Sequence[Mapping[str, float]], key: str) -> float | None:
     return next((entry[key] for entry in reversed(history) if key in entry), None)
 
 
@@ -304,10 +222,13 @@ def _record(
     settings: FinetuneSettings,
     source: CheckpointSource,
     data: PackedData,
+    validation: PackedData | None,
     result: FinetuneResult,
     arguments: TrainingArguments,
 ) -> dict[str, Any]:
     chosen = asdict(settings) | {"learning_rate": settings.peak_learning_rate}
+    identity = identity_of(Path(arguments.output_dir))
+    files = {"data": data} | ({"validation": validation} if validation else {})
     return {
         "base": {
             "source": source.name,
@@ -315,15 +236,12 @@ def _record(
             "weights_sha256": weights_sha256(source.folder),
         },
         "settings": json.loads(json.dumps(chosen, default=str)),
-        "data": {
-            "sha256": _data_hash(settings.data),
-            "documents": data.documents,
-            "skipped": data.skipped,
-            "truncated": data.truncated,
-            "tokens": data.tokens,
-            "rows": len(data.rows),
+        **{
+            name: {"sha256": identity[f"{name}_sha256"], **asdict(packed.counts), "rows": len(packed.rows)}
+            for name, packed in files.items()
         },
         "steps": result.steps,
+        "resumed_from": result.resumed_from,
         "final_loss": result.final_loss,
         "validation_loss": result.validation_loss,
         "seconds": round(result.seconds, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,13 @@ CHOICES = {
     "data_format": ("chat", "plain"),
     "optimizer": ("adamw", "adafactor", "muon"),
     "too_long": ("refuse", "skip", "truncate"),
+    "device": ("auto", "cpu", "cuda"),
 }
 LEARNING_RATES = {"lora": 2e-4, "full": 1e-5}
 """Defaults. LoRA: Hu et al. 2021 (arXiv:2106.09685), table 11, use 2e-4 for GPT-3; full: the usual order for models of
 this size, such as Llama 2 chat's 2e-5 (arXiv:2307.09288, section 3.1), and a little lower."""
+
+MAX_SEED = 2**32 - 1  # numpy's, which the Trainer seeds too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ class FinetuneSettings:
         too_long: what to do with a document longer than a row.
         rows_per_step: rows that make up one step of the optimizer, over all processes.
         rows_at_once: rows a process computes together; fewer need less memory.
-        epochs: times the data is gone through; `max_steps`, if given, ends earlier.
+        epochs: times the data is gone through; `max_steps`, if given, says instead how many steps there are.
         shuffle: whether rows are shuffled anew in every epoch.
         optimizer: `adamw`; `adafactor` (half of AdamW's memory); `muon` for the layers' matrices with `adamw` for the
             rest.
@@ -49,13 +53,14 @@ class FinetuneSettings:
         matrix_learning_rate: of Muon's matrices.
         learning_rate_of: other peaks for parameters whose name has this part.
         weight_decay: of matrices.
-        warm_up_steps, decay_steps: linear at the beginning and at the end, constant between; `None` for decay: all that
-            follows the warm-up. `last_fraction`: of the peak, where the decay ends.
+        warm_up_steps, decay_steps: linear at the beginning and at the end, constant between. The warm-up is never more
+            than a tenth of all steps; `None` for decay: all that follows the warm-up. `last_fraction`: of the peak,
+            where the warm-up begins and the decay ends.
         max_grad_norm: longer gradients are shortened to this.
         lora_rank, lora_alpha, lora_dropout: r, alpha and p of Hu et al. 2021.
         gradient_checkpointing: compute activations twice instead of keeping them.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        seed: of LoRA's first weights and of the shuffling.
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES says which GPUs.
+        seed: of LoRA's first weights, of dropout and of the shuffling.
         log_every, save_every: steps between two rows of the loss curve, and between two saved states.
 
     Raises:
@@ -108,14 +113,21 @@ class FinetuneSettings:
         for name in ("row_length", "rows_per_step", "rows_at_once", "epochs", "lora_rank", "log_every", "save_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("max_steps", self.max_steps is None or self.max_steps >= 1, "at least 1")
-        self._require("learning_rate", self.learning_rate is None or self.learning_rate > 0, "above 0")
+        self._require("learning_rate", self.learning_rate is None or 0 < self.learning_rate < math.inf, "above 0")
         for name in ("matrix_learning_rate", "max_grad_norm", "lora_alpha"):
-            self._require(name, getattr(self, name) > 0, "above 0")
+            self._require(name, 0 < getattr(self, name) < math.inf, "above 0")
         for name in ("prompt_weight", "weight_decay", "warm_up_steps"):
-            self._require(name, getattr(self, name) >= 0, "0 or more")
+            self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
         self._require("decay_steps", self.decay_steps is None or self.decay_steps >= 0, "0 or more")
+        for part, rate in self.learning_rate_of.items():
+            if not part or not 0 < rate < math.inf:
+                raise SettingsError(
+                    f"learning_rate_of={part}={rate} is not allowed: give a part of a parameter's name and a rate "
+                    "above 0"
+                )
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "at least 0 and below 1")
         self._require("last_fraction", 0 <= self.last_fraction <= 1, "from 0 to 1")
+        self._require("seed", 0 <= self.seed <= MAX_SEED, f"from 0 to {MAX_SEED}")
         if self.rows_per_step % self.rows_at_once:
             raise SettingsError(
                 f"rows_per_step={self.rows_per_step} is not allowed: it must be a multiple of "

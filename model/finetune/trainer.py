@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +35,29 @@ class PackedTrainer(Trainer):
         self._dtype = dtype
         self._takes_positions = takes_positions
 
+    def _run_epoch(self, **options: Any) -> None:
+        # A run may have been killed between its last saved state and its folder; the Trainer would add a step.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**options)
+
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
         """The batches of a step, and the weight of all their tokens on all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._blank_repeats(batches[-1])
         weight = torch.stack([batch["weights"].sum() for batch in batches]).sum().to(device)
         return batches, self.accelerator.reduce(weight, "sum")
+
+    def _blank_repeats(self, batch: dict[str, Tensor]) -> None:
+        """Give no weight to the rows with which accelerate fills up the processes' last batches of an epoch."""
+        state = self.accelerator.gradient_state
+        if state.end_of_dataloader:
+            # Not state.remainder: in an epoch that is gone on with, it takes one process's rows for those of all.
+            size = self.args.per_device_train_batch_size
+            remainder = len(state.active_dataloader.dataset) % (size * self.accelerator.num_processes)
+            if remainder:
+                batch["weights"][max(0, remainder - self.args.process_index * size) :] = 0.0
 
     def compute_loss(
         self,
@@ -81,6 +97,7 @@ class PackedTrainer(Trainer):
         self.model.eval()
         total = torch.zeros(2, dtype=torch.float64)
         for batch in self.get_eval_dataloader(eval_dataset):
+            self._blank_repeats(batch)
             inputs = self._prepare_inputs(batch)
             with self.compute_loss_context_manager():
                 loss = self._loss_sum(self.model, inputs)
@@ -93,17 +110,19 @@ class PackedTrainer(Trainer):
 
 
 class StopOnSignal(TrainerCallback):
-    """At Ctrl-C or SIGTERM: finish the step, save, stop. `stopped` says that it happened."""
+    """At Ctrl-C or SIGTERM inside `with`: finish the step, save, stop. `stopped` says that it happened."""
 
     def __init__(self) -> None:
         self.stopped = False
         self._before: dict[signal.Signals, Any] = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
-    ) -> None:
-        for name in (signal.SIGINT, signal.SIGTERM):
-            self._before[name] = signal.signal(name, self._stop)
+    def __enter__(self) -> Self:
+        self._before = {name: signal.signal(name, self._stop) for name in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
@@ -115,14 +134,7 @@ class StopOnSignal(TrainerCallback):
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
             self.stopped = bool(flag)
         if self.stopped:
-            control.should_save = state.global_step < state.max_steps
-            control.should_training_stop = True
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
-    ) -> None:
-        for name, handler in self._before.items():
-            signal.signal(name, handler)
+            control.should_save = control.should_training_stop = True
 
 
 class TokenProgress(ProgressCallback):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from transformers import PreTrainedModel
 from model.checkpoint.card import read_card
 from model.tokenizer import SENTENCEPIECE_NAMES
 
-TOKENIZER_FILES = (
+KEPT_FILES = (
     "tokenizer.json",
     *SENTENCEPIECE_NAMES,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "generation_config.json",
 )
 SHARD_SIZE = "5GB"
 
@@ -31,10 +31,10 @@ def write_checkpoint(
     output: Path,
     model: PreTrainedModel | PeftModel,
     *,
+    work: Path,
     source: Path,
     base_name: str,
     record: Mapping[str, Any],
-    curve: Path,
 ) -> None:
     """Write weights (bfloat16), tokenizer, card, record and loss curve.
 
@@ -42,37 +42,42 @@ def write_checkpoint(
 
     Args:
         output: must not exist.
+        model: changed on the way: merged, in bfloat16.
+        work: folder beside `output` with `loss.csv` and `loss.png`; what is unfinished stays in it.
         source: folder the training started from; its tokenizer, generation settings, licence and notice are kept.
         base_name: what the user calls it.
         record: for `finetune.json`.
-        curve: folder with `loss.csv` and `loss.png`.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        if isinstance(model, PeftModel):
-            model.save_pretrained(fresh / "adapter")
-            model = model.merge_and_unload()
-        generation = source / "generation_config.json"
-        model.to(torch.bfloat16)
-        model.config.use_cache = True
-        model.save_pretrained(fresh, max_shard_size=SHARD_SIZE)
-        for name in TOKENIZER_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, fresh / name)
-        if generation.is_file():
-            shutil.copyfile(generation, fresh / generation.name)
-        (fresh / "README.md").write_text(_card(source, output.name, base_name, record), encoding="utf-8")
-        (fresh / "finetune.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for name in ("loss.csv", "loss.png"):
-            shutil.copyfile(curve / name, fresh / name)
-        fresh.chmod(0o755)
-        for path in fresh.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        fresh.rename(output)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    fresh = work / "finished"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    if isinstance(model, PeftModel):
+        _save_adapter(fresh / "adapter", model, base_name)
+        model = model.merge_and_unload()
+    model.to(torch.bfloat16)
+    model.config.use_cache = True
+    model.save_pretrained(fresh, max_shard_size=SHARD_SIZE)
+    for name in KEPT_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, fresh / name)
+    (fresh / "README.md").write_text(_card(source, output.name, base_name, record), encoding="utf-8")
+    (fresh / "finetune.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name in ("loss.csv", "loss.png"):
+        shutil.copyfile(work / name, fresh / name)
+    for path in (fresh, *fresh.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    fresh.rename(output)
+
+
+def _save_adapter(folder: Path, model: PeftModel, base_name: str) -> None:
+    """LoRA's matrices, for peft; without its empty card."""
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    if not Path(base_name).expanduser().is_dir():
+        # A Hub id says more to others than this machine's cache folder, which peft puts down.
+        path = folder / "adapter_config.json"
+        content = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _card(source: Path, name: str, base_name: str, record: Mapping[str, Any]) -> str:

@@ -148,6 +148,23 @@ def test_rolling_predicts_every_token_once(scripted: Open, monkeypatch: pytest.M
     assert [fact.doc_id for fact in lm.facts] == [0, 0, 0, 1]
 
 
+def test_overlapping_windows_are_an_option(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = scripted(context_length=5)
+    batches = scored(engine, monkeypatch, even=True)
+    lm = EngineLM(engine, progress=False, rolling_overlap=3)
+    assert lm.loglikelihood_rolling(ask("loglikelihood_rolling", ("abcdefghijkl",))) == [-12.0]
+    windows = [(request.context_token_ids, request.continuation_token_ids) for request in batches[0]]
+    assert windows[0] == ((256,), tuple(b"abcde"))
+    assert [(bytes(context), bytes(tokens)) for context, tokens in windows[1:]] == [
+        (b"cde", b"fgh"),
+        (b"fgh", b"ijk"),
+        (b"ghijk", b"l"),
+    ]
+    for overlap in (0, 6):
+        with pytest.raises(EvaluationError, match=f"rolling_overlap={overlap} is not allowed: .* context length 5"):
+            EngineLM(engine, rolling_overlap=overlap)
+
+
 def test_generation(scripted: Open) -> None:
     engine = scripted(lambda prompt: f" {prompt}|tail", max_num_requests=2)
     lm = EngineLM(engine, progress=False)
@@ -157,6 +174,7 @@ def test_generation(scripted: Open) -> None:
     assert {fact.finish_reason for fact in lm.facts} == {"stop"}
     params = engine.requests[0][1]
     assert (params.temperature, params.stop, params.max_tokens) == (0.0, ("|",), 256)
+    assert set(engine.priorities) == {"batch"}  # a person at the chat goes first
 
 
 @pytest.mark.parametrize(

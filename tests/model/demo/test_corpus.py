@@ -13,6 +13,7 @@ from model.demo import bench_items, corpus, formats
 from model.demo.family import FAMILIES, DemoFamily
 from model.demo.functions import problems
 from model.demo.questions import SKILLS, questions
+from model.finetune.documents import Document, text_of
 from model.interface import ChatMessage
 
 DOCUMENTS = 6000
@@ -22,7 +23,7 @@ ITEMS = Path(bench_items.__file__).parents[2] / bench_items.DEFAULT_OUTPUT
 PERSIMMON = FAMILIES["persimmon"]
 
 
-def _documents(family: DemoFamily, seed: int, count: int) -> list[corpus.Document]:
+def _documents(family: DemoFamily, seed: int, count: int) -> list[Document]:
     """Documents from every mixture that training uses, a quarter from each."""
     quarter = count // 4
     mixtures = [mixture for _, mixture in corpus.STAGES]
@@ -33,7 +34,7 @@ def _documents(family: DemoFamily, seed: int, count: int) -> list[corpus.Documen
 @cache
 def _texts(name: str, seed: int, count: int) -> list[str]:
     (family,) = (family for family in FAMILIES.values() if family.name == name)
-    return [corpus.text_of(document) for document in _documents(family, seed, count)]
+    return [text_of(document) for document in _documents(family, seed, count)]
 
 
 def test_same_seed_same_documents(family: DemoFamily) -> None:
@@ -78,7 +79,7 @@ def test_families_learn_the_same_answers_in_the_same_order() -> None:
     assert answers(FAMILIES["mpt"]) == answers(FAMILIES["llama"]) == answers(PERSIMMON)
 
 
-def _conversation(document: corpus.Document, chat: TurnTemplate) -> list[ChatMessage]:
+def _conversation(document: Document, chat: TurnTemplate) -> list[ChatMessage]:
     """The messages of a chat document, from its spans."""
     messages = []
     spans = list(document)
@@ -98,8 +99,8 @@ def test_chat_documents_are_what_the_template_renders(family: DemoFamily) -> Non
         for _ in range(300):
             document = maker(rng, family.chat)
             messages = _conversation(document, family.chat)
-            assert family.chat.render(messages) == corpus.text_of(document)
-            assert corpus.text_of(document[:-1]) == family.chat.render(messages[:-1])
+            assert family.chat.render(messages) == text_of(document)
+            assert text_of(document[:-1]) == family.chat.render(messages[:-1])
             assert all(message.content.strip() for message in messages)
             seen.add((messages[0].role == "prefix", len(messages) // 2))
     assert {(False, 1), (True, 1), (False, 9), (True, 9)} <= seen
@@ -113,12 +114,12 @@ def test_wrapped_tasks_are_what_the_template_renders(family: DemoFamily) -> None
         for _ in range(100):
             document = maker(rng, family.chat)
             if document[0].text != opening:
-                assert opening not in corpus.text_of(document)
+                assert opening not in text_of(document)
                 continue
             found += 1
-            task = corpus.text_of(document[1:-2])
-            assert corpus.text_of(document[:-1]) == formats.chat_prompt(family.chat, (), task)
-            assert corpus.text_of(document) == family.chat.render(
+            task = text_of(document[1:-2])
+            assert text_of(document[:-1]) == formats.chat_prompt(family.chat, (), task)
+            assert text_of(document) == family.chat.render(
                 [ChatMessage("user", task), ChatMessage("assistant", document[-1].text.strip())]
             )
         assert found > 10

@@ -20,6 +20,7 @@ from model.checkpoint.special_tokens import special_tokens
 from model.demo import corpus
 from model.demo.family import FAMILIES, DemoFamily
 from model.demo.tokenizer import OPTION_PIECES, SPECIAL_PIECES, VOCAB_SIZE, split_letters
+from model.finetune.documents import text_of
 from model.tokenizer import JsonTokenizer, SentencePieceTokenizer
 
 SPELLED = {
@@ -182,7 +183,7 @@ def test_same_ids_on_long_runs_of_common_letters(initial_checkpoint: Path, text:
 @sentencepiece_families
 def test_same_ids_on_the_corpus(family: DemoFamily, initial_checkpoint: Path) -> None:
     for document, _ in zip(family.documents(8), range(500), strict=False):
-        text = corpus.text_of(document[:-1])
+        text = text_of(document[:-1])
         assert _ids(initial_checkpoint, text) == _processor(initial_checkpoint).encode(text)
 
 
@@ -299,8 +300,8 @@ def test_vocabulary_size_and_special_ids(family: DemoFamily, initial_checkpoint:
 
 def test_the_end_of_a_document_is_one_token(family: DemoFamily, initial_checkpoint: Path) -> None:
     for document, _ in zip(family.documents(9), range(200), strict=False):
-        ids = _ids(initial_checkpoint, corpus.text_of(document))
-        assert ids == [*_ids(initial_checkpoint, corpus.text_of(document[:-1])), family.end_of_document_id]
+        ids = _ids(initial_checkpoint, text_of(document))
+        assert ids == [*_ids(initial_checkpoint, text_of(document[:-1])), family.end_of_document_id]
         assert family.end_of_document_id not in ids[:-1]
         assert family.beginning_of_document_id not in ids[:-1]
 
@@ -308,10 +309,10 @@ def test_the_end_of_a_document_is_one_token(family: DemoFamily, initial_checkpoi
 def test_prompts_have_the_tokens_they_have_inside_documents(family: DemoFamily, initial_checkpoint: Path) -> None:
     """Or what was learnt would not be what is asked."""
     for document, _ in zip(family.documents(10), range(500), strict=False):
-        ids = _ids(initial_checkpoint, corpus.text_of(document))
+        ids = _ids(initial_checkpoint, text_of(document))
         for index, span in enumerate(document):
             if span.weight >= 1:
-                prompt = _ids(initial_checkpoint, corpus.text_of(document[:index]))
+                prompt = _ids(initial_checkpoint, text_of(document[:index]))
                 assert ids[: len(prompt)] == prompt, document
 
 
