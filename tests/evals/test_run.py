@@ -155,8 +155,8 @@ def test_failed_requests_make_a_run_incomplete(
     engine = scripted(lambda prompt: " B")
     generate = engine.generate
 
-    def abort_first(*arguments: Any) -> list[Completion]:
-        first, *rest = generate(*arguments)
+    def abort_first(*arguments: Any, **options: Any) -> list[Completion]:
+        first, *rest = generate(*arguments, **options)
         fields = {name: getattr(first, name) for name in Completion.__dataclass_fields__}
         return [Completion(**(fields | {"finish_reason": "abort", "text": ""})), *rest]
 

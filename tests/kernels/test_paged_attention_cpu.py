@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.paged_attention import paged_attention_reference, write_kv_reference
@@ -65,6 +65,7 @@ def both(
 
 @pytest.mark.parametrize("alibi", [False, True])
 @pytest.mark.parametrize("num_kv_heads", [6, 2])
+@settings(deadline=None)
 @given(
     sequences=st.lists(
         st.one_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from model.engine.engine import LocalEngine
+from model.interface import EngineStats
 from model.open_engine import open_engine
 from model.parity.hugging_face import HuggingFace
 from model.parity.random_checkpoint import save_random_llama, save_random_mpt, save_random_persimmon
@@ -79,6 +81,22 @@ def open_small(checkpoint: Path) -> Iterator[Callable[..., LocalEngine]]:
     yield small
     for engine in engines:
         engine.close()
+
+
+@pytest.fixture
+def idle_stats() -> Callable[[LocalEngine], EngineStats]:
+    """An engine's counts after all it was asked for, when nothing runs and every block must be back. They come from its
+    own thread: `stats()` may be a step behind."""
+
+    def ask(engine: LocalEngine) -> EngineStats:
+        found: Future[EngineStats] = Future()
+        engine._commands.put(lambda: found.set_result(engine._core.stats(fresh=True)))
+        stats = found.result(timeout=60)
+        assert (stats.num_running, stats.num_waiting) == (0, 0)
+        assert stats.num_free_blocks == stats.num_usable_blocks
+        return stats
+
+    return ask
 
 
 @pytest.fixture

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
 
 from model.engine.engine import LocalEngine
 from model.engine.stream import RequestStream
-from model.interface import Completion, CompletionStream, InvalidRequest, SamplingParams
+from model.interface import Completion, CompletionStream, EngineStats, InvalidRequest, SamplingParams
 
+IdleStats = Callable[[LocalEngine], EngineStats]
 Open = Callable[..., LocalEngine]
 Tokens = Callable[..., list[int]]
 
@@ -29,23 +29,18 @@ def last(stream: CompletionStream) -> Completion:
     return completion
 
 
-def wait_until_idle(engine: LocalEngine) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        stats = engine.stats()
-        if stats.num_running == stats.num_waiting == 0 and stats.num_free_blocks == stats.num_usable_blocks:
-            return
-        assert time.monotonic() < deadline, f"not idle in time: {stats}"
-        time.sleep(0.002)
-
-
 def tokens_of(completions: list[Completion]) -> list[tuple[int, ...]]:
     return [completion.token_ids for completion in completions]
 
 
 @pytest.mark.parametrize("num_draft_tokens", [0, 2])
 def test_answers_share_their_prompt(
-    open_small: Open, plain: LocalEngine, tokens: Tokens, caches_prefixes: bool, num_draft_tokens: int
+    idle_stats: IdleStats,
+    open_small: Open,
+    plain: LocalEngine,
+    tokens: Tokens,
+    caches_prefixes: bool,
+    num_draft_tokens: int,
 ) -> None:
     prompt, params = tokens(22), answers(5)
     engine = open_small(max_num_requests=5, num_draft_tokens=num_draft_tokens)
@@ -56,13 +51,14 @@ def test_answers_share_their_prompt(
     assert [tuple(token for chunk in one for token in chunk.token_ids) for one in chunks] == tokens_of(completions)
     assert [sum(len(chunk.logprobs) for chunk in one) for one in chunks] == [12] * 5
     assert [one.num_cached_tokens for one in completions] == ([0] + [22] * 4 if caches_prefixes else [0] * 5)
-    wait_until_idle(engine)
-    stats = engine.stats()
+    stats = idle_stats(engine)
     assert (stats.num_prompt_tokens, stats.num_finished) == (5 * 22, 5)
     assert stats.num_cached_tokens == (4 * 22 if caches_prefixes else 0)
 
 
-def test_one_aborted_does_not_disturb_the_others(open_small: Open, plain: LocalEngine, tokens: Tokens) -> None:
+def test_one_aborted_does_not_disturb_the_others(
+    idle_stats: IdleStats, open_small: Open, plain: LocalEngine, tokens: Tokens
+) -> None:
     """Aborted before the prompt is computed, while it is, and in the middle of the answers."""
     prompt, params = tokens(40), answers(4, max_tokens=16)
     expected = tokens_of(plain.generate([prompt] * 4, params))
@@ -81,21 +77,23 @@ def test_one_aborted_does_not_disturb_the_others(open_small: Open, plain: LocalE
                     assert completion.finish_reason in ("abort", "length")
                 else:
                     assert (completion.token_ids, completion.finish_reason) == (expected[index], "length")
-            wait_until_idle(engine)
+            idle_stats(engine)
     prompt[0] += 1  # not in the cache
     streams = engine.streams(prompt, params)
     for stream in streams:
         stream.abort()
     assert {last(stream).finish_reason for stream in streams} == {"abort"}
-    wait_until_idle(engine)
+    idle_stats(engine)
 
 
-def test_more_answers_than_may_run_together(open_small: Open, plain: LocalEngine, tokens: Tokens) -> None:
+def test_more_answers_than_may_run_together(
+    idle_stats: IdleStats, open_small: Open, plain: LocalEngine, tokens: Tokens
+) -> None:
     prompt, params = tokens(18), answers(7)
     engine = open_small(max_num_requests=3, kv_cache_tokens=64)
     completions = [last(stream) for stream in engine.streams(prompt, params, priority="batch")]
     assert tokens_of(completions) == tokens_of(plain.generate([prompt] * 7, params))
-    wait_until_idle(engine)
+    idle_stats(engine)
 
 
 @pytest.mark.asyncio
@@ -112,11 +110,11 @@ async def test_answers_are_read_together_from_an_event_loop(
     assert found == tokens_of(plain.generate([prompt] * 4, params))
 
 
-def test_nothing_is_queued_if_one_is_refused(open_small: Open, tokens: Tokens) -> None:
+def test_nothing_is_queued_if_one_is_refused(idle_stats: IdleStats, open_small: Open, tokens: Tokens) -> None:
     engine = open_small()
     wrong = SamplingParams(logit_bias={engine.info.vocab_size: 1.0})
     with pytest.raises(InvalidRequest, match="token id"):
         engine.streams(tokens(9), [*answers(2), wrong])
     assert engine.streams(tokens(9), []) == []
     engine.generate([tokens(3)], SamplingParams(max_tokens=1))
-    assert engine.stats().num_prompt_tokens == 3
+    assert idle_stats(engine).num_prompt_tokens == 3

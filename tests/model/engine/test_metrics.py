@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from model.open_engine import open_engine
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True)
 
+IdleStats = Callable[[LocalEngine], EngineStats]
 Open = Callable[..., LocalEngine]
 
 
@@ -71,15 +71,6 @@ def open_persimmon(random_checkpoint: Path) -> Iterator[Open]:
         engine.close()
 
 
-def idle_stats(engine: LocalEngine) -> EngineStats:
-    deadline = time.monotonic() + 10
-    while engine._core.has_work or engine.stats().num_running or engine.stats().num_waiting:
-        assert time.monotonic() < deadline, f"not idle in time: {engine.stats()}"
-        time.sleep(0.002)
-    time.sleep(0.02)  # the loop goes to sleep with fresh figures
-    return engine.stats()
-
-
 def assert_set(gate: threading.Event) -> None:
     assert gate.wait(timeout=10)
 
@@ -101,7 +92,7 @@ def test_a_fresh_engine_has_counted_nothing(open_persimmon: Open) -> None:
     assert stats.prefix_hit_rate is stats.acceptance_rate is stats.ttft_s is stats.inter_token_s is None
 
 
-def test_counts_and_times_of_answers(open_persimmon: Open) -> None:
+def test_counts_and_times_of_answers(idle_stats: IdleStats, open_persimmon: Open) -> None:
     engine = open_persimmon(max_num_requests=4)
     completions = engine.generate([[5] * 9, [6] * 14, [7]], GREEDY)
     stats = idle_stats(engine)
@@ -118,7 +109,7 @@ def test_counts_and_times_of_answers(open_persimmon: Open) -> None:
         assert stats.tokens_per_s == pytest.approx(30 / RATE_WINDOW_S)
 
 
-def test_prompt_tokens_found_in_the_cache(open_persimmon: Open) -> None:
+def test_prompt_tokens_found_in_the_cache(idle_stats: IdleStats, open_persimmon: Open) -> None:
     engine = open_persimmon()
     prompt = list(range(5, 22))  # four full blocks and one token
     engine.generate([prompt], GREEDY)
@@ -138,7 +129,7 @@ def test_prompt_tokens_found_in_the_cache(open_persimmon: Open) -> None:
     assert (stats.num_finished, stats.num_generated_tokens) == (5, 20)
 
 
-def test_drafts(open_persimmon: Open) -> None:
+def test_drafts(idle_stats: IdleStats, open_persimmon: Open) -> None:
     engine = open_persimmon(num_draft_tokens=3)
     bias = dict.fromkeys((70, 71), 60.0)
     params = SamplingParams(temperature=0.0, max_tokens=30, ignore_eos=True, logit_bias=bias)
@@ -152,7 +143,7 @@ def test_drafts(open_persimmon: Open) -> None:
     assert stats.inter_token_s.count == 29
 
 
-def test_preemptions_and_aborts(open_persimmon: Open) -> None:
+def test_preemptions_and_aborts(idle_stats: IdleStats, open_persimmon: Open) -> None:
     engine = open_persimmon(max_num_requests=4, kv_cache_tokens=48)
     completions = engine.generate([[token] * 10 for token in (5, 6, 7)], [GREEDY] * 3)
     stats = idle_stats(engine)
