@@ -575,8 +575,9 @@ class Engine(Protocol):
         *,
         priority: Priority = "interactive",
     ) -> list[Completion]:
-        """Continue all prompts, batched; results in the order of the prompts. A prompt that is there several times is
-        computed once and then forked: several answers to one prompt cost it once."""
+        """Continue all prompts, batched; results in the order of the prompts. A prompt of eight tokens or more that is
+        there several times is computed once and then forked, but for an :class:`EmbeddedPrompt`, one whose own
+        log-probabilities are wanted, and models whose keys depend on the prompt's length (dynamic rope)."""
         ...
 
     async def agenerate(
@@ -596,7 +597,7 @@ class Engine(Protocol):
     def streams(
         self, prompt: Prompt, params: Sequence[SamplingParams], *, priority: Priority = "interactive"
     ) -> Sequence[CompletionStream]:
-        """Several answers to one prompt, which is computed once, each to be read as it grows."""
+        """Several answers to one prompt, computed once where :meth:`generate` does, each to be read as it grows."""
         ...
 
     def score(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
