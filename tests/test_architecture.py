@@ -19,7 +19,7 @@ ALLOWED = {
     "evals": ("model.interface", "model.open_engine"),
 }
 NO_TORCH = (
-    "model/interface.py",
+    "model/interface",
     "model/engine/request.py",
     "model/engine/block_pool.py",
     "model/engine/scheduler.py",

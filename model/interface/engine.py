@@ -1,0 +1,127 @@
+"""The verbs of an engine, as a protocol: `model.engine` implements it, a test may script one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+
+from model.interface.completion import Completion, StreamChunk
+from model.interface.info import EngineInfo, EngineStats
+from model.interface.prompt import Prompt
+from model.interface.sampling_params import SamplingParams
+from model.interface.score import ScoreRequest, TokenScore
+from model.interface.text import ChatTemplate, Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Priority: TypeAlias = Literal["interactive", "batch"]
+"""A person waits for `interactive` requests; `batch` ones step back for them, but never for ever."""
+
+
+class CompletionStream(Protocol):
+    """A running request. Iterate it (`for` or `async for`), or poll it with a timeout; leaving its context, or
+    `abort()`, ends the request and frees what it holds. Errors of the request are raised from the read."""
+
+    def next_chunk(self, timeout: float | None = None) -> StreamChunk | None:
+        """The next chunk, waiting at most `timeout` seconds; `None` if none came in time.
+
+        Raises:
+            StopIteration: the stream has ended.
+            EngineError: the request failed.
+        """
+        ...
+
+    async def anext_chunk(self, timeout: float | None = None) -> StreamChunk | None:
+        """As :meth:`next_chunk`, without blocking the event loop; raises StopAsyncIteration at the end."""
+        ...
+
+    def abort(self) -> None:
+        """End the request now; safe to call twice, after the end, or from any thread."""
+        ...
+
+    def __iter__(self) -> Iterator[StreamChunk]: ...
+
+    def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Engine(Protocol):
+    """A loaded model that takes requests from any thread or event loop.
+
+    All methods raise InvalidRequest (bad values, prompt too long) before anything is queued, and EngineClosed after
+    `close`.
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def chat_template(self) -> ChatTemplate: ...
+
+    def stats(self) -> EngineStats: ...
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
+    ) -> list[Completion]:
+        """Continue all prompts, batched; results in the order of the prompts. A prompt of eight tokens or more that is
+        there several times is computed once and then forked, but for an :class:`EmbeddedPrompt`, one whose own
+        log-probabilities are wanted, and models whose keys depend on the prompt's length (dynamic rope)."""
+        ...
+
+    async def agenerate(
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams],
+        *,
+        priority: Priority = "interactive",
+    ) -> list[Completion]:
+        """As :meth:`generate`; cancelling it aborts its requests."""
+        ...
+
+    def stream(self, prompt: Prompt, params: SamplingParams, *, priority: Priority = "interactive") -> CompletionStream:
+        """Start one request and read it as it grows, from a thread or an event loop."""
+        ...
+
+    def streams(
+        self, prompt: Prompt, params: Sequence[SamplingParams], *, priority: Priority = "interactive"
+    ) -> Sequence[CompletionStream]:
+        """Several answers to one prompt, computed once where :meth:`generate` does, each to be read as it grows."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
+        """Log-probability and is-greedy flag of every continuation token; results in order."""
+        ...
+
+    async def ascore(self, requests: Sequence[ScoreRequest], *, priority: Priority = "batch") -> list[TokenScore]:
+        """As :meth:`score`; cancelling it aborts its requests."""
+        ...
+
+    def hidden_states(self, prompts: Sequence[Prompt], *, priority: Priority = "batch") -> list[NDArray[np.float32]]:
+        """The last token's hidden state after the final norm, [hidden_size], of each prompt: what a classification head
+        reads."""
+        ...
+
+    async def ahidden_states(
+        self, prompts: Sequence[Prompt], *, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        """As :meth:`hidden_states`; cancelling it aborts its requests."""
+        ...
+
+    def close(self) -> None:
+        """Abort what runs, stop the loop, free the memory; safe to call twice."""
+        ...

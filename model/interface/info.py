@@ -1,0 +1,104 @@
+"""What an engine says about itself: what it runs, and its load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineInfo:
+    """What runs, for pages, records and /health. All values are plain data.
+
+    Attributes:
+        model_name: short name, such as `persimmon-8b-chat`; `source`: folder or Hub id it came from, and
+            `revision`, the Hub commit, where known.
+        family: `persimmon`, ...; `num_parameters`; `vocab_size` as in the weights; `context_length` in tokens.
+        weights_sha256: hash over the weight files and config.json; `tokenizer_sha256` of the tokenizer file; these
+            identify the answers a record holds.
+        prompts_begin_with_bos: whether `encode_prompt` puts a BOS first.
+        device, dtype: such as `cuda:0`, `bfloat16`. rope_position_dtype: `float32` (as Hugging Face) or `bfloat16` (as
+            Adept's server).
+        attention_backend: which attention runs and why.
+        block_size, num_blocks: KV cache, in tokens and blocks. max_num_requests: most requests running together.
+        notice: what every user must be told (the demonstration model's), or `None`. licence: of the weights.
+        versions: of the libraries in use.
+    """
+
+    model_name: str
+    source: str
+    revision: str | None
+    family: str
+    num_parameters: int
+    vocab_size: int
+    context_length: int
+    weights_sha256: str
+    tokenizer_sha256: str
+    prompts_begin_with_bos: bool
+    device: str
+    dtype: str
+    rope_position_dtype: str
+    attention_backend: str
+    block_size: int
+    num_blocks: int
+    max_num_requests: int
+    notice: str | None
+    licence: str | None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as a JSON-ready dict."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """Quantiles of `count` durations, in seconds."""
+
+    count: int
+    p50: float
+    p95: float
+    maximum: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineStats:
+    """A snapshot of the engine's load: counts since the start, but for those that run, wait or are free now.
+
+    Attributes:
+        num_free_blocks: KV blocks not held by any request (their content may still serve as prefix cache); the null
+            block is never free. num_usable_blocks: all there are.
+        num_prompt_tokens: of requests that began to run; num_cached_tokens: those of them found in the prefix cache or
+            shared with a fork, so that they were not computed.
+        num_draft_tokens, num_accepted_tokens: of speculative decoding.
+        ttft_s, inter_token_s: of the last requests and tokens.
+        tokens_per_s: generated, over the last 10 seconds.
+    """
+
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_usable_blocks: int
+    num_generated_tokens: int
+    num_prompt_tokens: int
+    num_finished: int
+    num_aborted: int
+    num_preemptions: int
+    num_steps: int
+    num_cached_tokens: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
+    ttft_s: Latency | None = None
+    inter_token_s: Latency | None = None
+    tokens_per_s: float = 0.0
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """Share of prompt tokens that were in the cache; `None` before the first."""
+        return self.num_cached_tokens / self.num_prompt_tokens if self.num_prompt_tokens else None
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Share of draft tokens that were right; `None` before the first."""
+        return self.num_accepted_tokens / self.num_draft_tokens if self.num_draft_tokens else None
