@@ -331,9 +331,9 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["full adamw", "lora with dropout"])
-def test_signals_to_a_process(kind: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    """Ctrl-C once, SIGKILL twice (once while a state is being written), then to the end."""
+def test_signals_to_a_process(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Ctrl-C once, SIGKILL while a state is being written, then to the end."""
+    kind = "lora with dropout"
     changes = {"epochs": 30, "save_every": 10, "log_every": 10, "gradient_checkpointing": False}
     whole = settings_of(checkpoints["persimmon"], tmp_path / "whole", kind, **changes)
     process = start(whole)
@@ -350,13 +350,11 @@ def test_signals_to_a_process(kind: str, checkpoints: dict[str, Path], tmp_path:
     (steps,) = re.findall(r"interrupted: (\d+) steps are saved; the same command goes on from there\n$", said)
     assert last_state(work, processes=1) == work / f"checkpoint-{steps}"
 
-    reached = int(steps) // 10 * 10
-    for wanted in (work / f"checkpoint-{reached + 20}" / "trainer_state.json", work / f"checkpoint-{reached + 40}"):
-        process = start(settings)
-        wait_for(wanted, process)
-        process.kill()
-        process.communicate()
-        assert not settings.output.exists()
+    process = start(settings)
+    wait_for(work / f"checkpoint-{int(steps) // 10 * 10 + 20}", process)
+    process.kill()
+    process.communicate()
+    assert not settings.output.exists()
     process = start(settings)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said

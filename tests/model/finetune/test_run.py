@@ -282,9 +282,8 @@ def test_a_few_steps_in_bfloat16(checkpoints: dict[str, Path], tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpointed", [False, True])
-def test_lora_in_bfloat16(tuned: Run, tmp_path: Path, checkpointed: bool) -> None:
-    changes = {"dtype": "bfloat16", "gradient_checkpointing": checkpointed}
+def test_lora_in_bfloat16(tuned: Run, tmp_path: Path) -> None:
+    changes = {"dtype": "bfloat16", "gradient_checkpointing": tuned.family != "mpt"}
     done = train(tuned.family, tuned.settings.output, tmp_path, SWAPPED, epochs=40, method="lora", **changes)
     assert done.result.final_loss is not None
     assert done.result.final_loss < 0.1
