@@ -2,8 +2,8 @@
 
 Texts are split into tokens as lm-eval's own back-ends split them (`TemplateLM._encode_pair`) and cut from
 the left as its Hugging Face back-end cuts them, so the figures are comparable; tests compare them item by
-item. No BOS is added: Adept's server adds none. What lm-eval does not keep (why an answer ended, how many
-tokens, what was cut) is kept here as one :class:`RequestFacts` a request.
+item. What lm-eval does not keep (why an answer ended, how many tokens, what was cut) is kept here as one
+:class:`evals.answers.RequestFacts` a request.
 
     lm = EngineLM(open_engine("model/demo/persimmon-demo"))
     lm_eval.simple_evaluate(model=lm, tasks=[...])
@@ -13,60 +13,27 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
-from tqdm import tqdm  # type: ignore[import-untyped]
 
+from evals.answers import Answer, AnswerStore, RequestFacts
+from evals.asking_lm import AnswerFailed, AskingLM
 from evals.errors import EvaluationError
+from evals.generation_options import sampling_options
 from evals.rolling import LM_EVALS_OVERLAP, rolling_windows
-from model.interface import ChatMessage, Completion, Engine, SamplingParams, ScoreRequest, TokenScore
+from model.interface import (
+    ChatMessage,
+    Engine,
+    EngineClosed,
+    EngineError,
+    SamplingParams,
+    ScoreRequest,
+)
 
-DEFAULT_MAX_GEN_TOKS = 256  # as lm-eval's HFLM.max_gen_toks
-BATCH_FACTOR = 4  # requests handed to the engine at once, in units of what it runs together
-BATCHES_IN_FLIGHT = 2  # the next batch fills the engine while the last requests of one finish
-
-_MAX_TOKENS_NAMES = (
-    "max_gen_toks",
-    "max_new_tokens",
-    "max_tokens",
-    "max_completion_tokens",
-)  # lm-eval's aliases
-_SAMPLING_NAMES = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-_KNOWN_NAMES = {"until", "do_sample", *_MAX_TOKENS_NAMES, *_SAMPLING_NAMES}
-
-_Sent = TypeVar("_Sent")
-_Got = TypeVar("_Got")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestFacts:
-    """What happened to one request.
-
-    Attributes:
-        task, doc_id: of lm-eval's instance; `None` where it gave none.
-        finish_reason: of a generated answer (`stop`, `length`, `abort`); `None` for a scored one.
-        num_prompt_tokens, num_answer_tokens: after any cut. Of an answer that is scored, its own tokens.
-        prompt_cut: whether tokens were cut from the left of the prompt, which did not fit.
-        merged: whether the tokenizer joined the end of the context with the continuation (see `_split_merged`).
-        failed: whether the request was aborted, or gave a log-probability that is not finite.
-    """
-
-    task: str | None
-    doc_id: int | None
-    finish_reason: str | None
-    num_prompt_tokens: int
-    num_answer_tokens: int
-    prompt_cut: bool
-    merged: bool
-    failed: bool
+IN_FLIGHT_FACTOR = 2  # groups of requests asked at a time, in units of what the engine runs together
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +43,14 @@ class _Pair:
     merged: bool = False
 
 
-class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
+class EngineLM(AskingLM):
     """An engine as lm-eval's language model.
-
-    Attributes:
-        facts: one entry a request to the engine, in the order lm-eval asked (a rolling one can be several).
-        seconds: wall time in the engine, by task.
 
     Args:
         engine: stays the caller's to close.
         seed: of sampled answers; greedy ones do not use it.
-        progress: whether to draw progress bars.
+        chat_format: whether prompts are whole conversations, so that the chat format's own ends are ends here too.
+        store, progress: see :class:`AskingLM`.
         rolling_overlap: for texts longer than the context, the least number of tokens before each that is not in the
             first window (`evals.rolling`): 1, as lm-eval's own back-ends, up to the context length.
 
@@ -95,9 +59,16 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     """
 
     def __init__(
-        self, engine: Engine, *, seed: int = 0, progress: bool = True, rolling_overlap: int = LM_EVALS_OVERLAP
+        self,
+        engine: Engine,
+        *,
+        seed: int = 0,
+        chat_format: bool = False,
+        store: AnswerStore | None = None,
+        progress: bool = True,
+        rolling_overlap: int = LM_EVALS_OVERLAP,
     ) -> None:
-        super().__init__()
+        super().__init__(store=store, progress=progress)
         self.engine = engine
         if not 1 <= rolling_overlap <= self.max_length:
             raise EvaluationError(
@@ -105,11 +76,12 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
                 f"{self.max_length}"
             )
         self._rolling_overlap = rolling_overlap
-        self.facts: list[RequestFacts] = []
-        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._seed = seed
-        self._progress = progress
-        self._times_sent: Counter[str] = Counter()
+        self._chat_stop = engine.chat_template.stop if chat_format else ()
+
+    @property
+    def in_flight(self) -> int:
+        return IN_FLIGHT_FACTOR * self.engine.info.max_num_requests
 
     @property
     def eot_token_id(self) -> int:
@@ -158,68 +130,123 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         return self.engine.tokenizer.encode_prompt(string)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Natural-log probability of each continuation after its context, and whether greedy decoding gives it."""
-        pairs = [self._split(*request.args) for request in requests]
-        return [(score.loglikelihood, score.all_greedy) for score in self._score(requests, pairs, quiet=disable_tqdm)]
+        """Natural-log probability of each continuation after its context, and whether greedy decoding gives it.
+
+        Neighbours with the same context go to the engine together, which computes it once.
+        """
+        groups: list[list[int]] = []
+        for place, request in enumerate(requests):
+            before = requests[groups[-1][-1]] if groups else None
+            if before is not None and before.args[0] == request.args[0] and before.task_name == request.task_name:
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        return self.ask_all(requests, groups, self._score, "scoring", quiet=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Natural-log probability of each whole text, in windows of the context length."""
-        owners: list[int] = []
-        pairs: list[_Pair] = []
-        for number, request in enumerate(requests):
-            for context, continuation in rolling_windows(
-                self.tok_encode(request.args[0]),
-                prefix_token=self.prefix_token_id,
-                max_length=self.max_length,
-                overlap=self._rolling_overlap,
-            ):
-                owners.append(number)
-                pairs.append(_Pair(context, continuation))
-        totals = [0.0] * len(requests)
-        scores = self._score([requests[owner] for owner in owners], pairs, quiet=disable_tqdm)
-        for owner, score in zip(owners, scores, strict=True):
-            totals[owner] += score.loglikelihood
-        return totals
+        return self.ask_all(requests, _alone(requests), self._score_rolling, "scoring", quiet=disable_tqdm)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The answer to each prompt, cut before the first of its `until` strings.
 
-        A prompt that leaves no room for its answer is cut from the left, as HFLM does.
+        A prompt that leaves no room for its answer is cut from the left, as HFLM does; but where an answer may be as
+        long as the context, it gets what the prompt leaves.
         """
-        sent: list[tuple[list[int], SamplingParams, bool]] = []
-        for request in requests:
-            prompt, options = request.args
-            params = self._sampling_params(request, options)
-            token_ids = self.tok_encode(prompt) or [self.prefix_token_id]
-            room = self.max_length - (params.max_tokens or 0)
-            if room < 1:
+        return self.ask_all(requests, _alone(requests), self._generate, "generating", quiet=disable_tqdm)
+
+    async def _generate(self, requests: Sequence[Instance], keys: Sequence[str]) -> list[Answer]:
+        (request,), (key,) = requests, keys
+        prompt, options = request.args
+        params = self._sampling_params(request, options, key)
+        token_ids = self.tok_encode(prompt) or [self.prefix_token_id]
+        room = self.max_length - (params.max_tokens or 0)
+        if room < 1:  # the answer alone may fill the context: HFLM would leave nothing of the prompt
+            room, params = self.max_length - 1, replace(params, max_tokens=None)
+        try:
+            (completion,) = await self.engine.agenerate([token_ids[-room:]], params, priority="batch")
+        except EngineClosed:
+            raise
+        except EngineError as error:
+            raise AnswerFailed(str(error)) from error
+        facts = RequestFacts(
+            task=request.task_name,
+            doc_id=request.doc_id,
+            finish_reason=completion.finish_reason,
+            num_prompt_tokens=min(len(token_ids), room),
+            num_answer_tokens=len(completion.token_ids),
+            prompt_cut=len(token_ids) > room,
+            error="the request was aborted" if completion.finish_reason == "abort" else None,
+        )
+        return [Answer(completion.text, facts)]
+
+    async def _score(self, requests: Sequence[Instance], keys: Sequence[str]) -> list[Answer]:
+        pairs = [self._split(*request.args) for request in requests]
+        return await self._score_pairs(requests, pairs)
+
+    async def _score_rolling(self, requests: Sequence[Instance], keys: Sequence[str]) -> list[Answer]:
+        (request,) = requests
+        windows = rolling_windows(
+            self.tok_encode(request.args[0]),
+            prefix_token=self.prefix_token_id,
+            max_length=self.max_length,
+            overlap=self._rolling_overlap,
+        )
+        pairs = [_Pair(context, continuation) for context, continuation in windows]
+        parts = await self._score_pairs([request] * len(pairs), pairs)
+        values = [part.value for part in parts]
+        facts = RequestFacts(
+            task=request.task_name,
+            doc_id=request.doc_id,
+            num_prompt_tokens=sum(part.facts.num_prompt_tokens for part in parts),
+            num_answer_tokens=sum(part.facts.num_answer_tokens for part in parts),
+            error=next((part.facts.error for part in parts if part.facts.failed), None),
+        )
+        return [Answer(sum(value[0] for value in values if isinstance(value, tuple)), facts)]
+
+    async def _score_pairs(self, requests: Sequence[Instance], pairs: Sequence[_Pair]) -> list[Answer]:
+        sent = []
+        for pair in pairs:
+            if len(pair.continuation) > self.max_length:
                 raise EvaluationError(
-                    f"max_gen_toks={params.max_tokens} is not allowed: it must be below the context length "
-                    f"{self.max_length}"
+                    f"a continuation of {len(pair.continuation)} tokens cannot be scored: the context length allows "
+                    f"at most {self.max_length}"
                 )
-            sent.append((token_ids[-room:], params, len(token_ids) > room))
-
-        def ask(batch: list[tuple[list[int], SamplingParams, bool]]) -> list[Completion]:
-            prompts, params = [ids for ids, _, _ in batch], [params for _, params, _ in batch]
-            return self.engine.generate(prompts, params, priority="batch")
-
-        texts = []
-        completions = self._ask_by_task(requests, sent, ask, lambda _: True, "generating", quiet=disable_tqdm)
-        for request, (token_ids, _, cut), completion in zip(requests, sent, completions, strict=True):
-            self.facts.append(
+            # HFLM: (context + continuation)[-(max_length + 1):]
+            room = self.max_length + 1 - len(pair.continuation)
+            sent.append(
+                ScoreRequest(
+                    context_token_ids=tuple(pair.context[-room:]),
+                    continuation_token_ids=tuple(pair.continuation),
+                )
+            )
+        try:
+            scores = await self.engine.ascore(sent)
+        except EngineClosed:
+            raise
+        except EngineError as error:
+            raise AnswerFailed(str(error)) from error
+        return [
+            Answer(
+                (score.loglikelihood, score.all_greedy),
                 RequestFacts(
                     task=request.task_name,
                     doc_id=request.doc_id,
-                    finish_reason=completion.finish_reason,
-                    num_prompt_tokens=len(token_ids),
-                    num_answer_tokens=len(completion.token_ids),
-                    prompt_cut=cut,
-                    merged=False,
-                    failed=completion.finish_reason == "abort",
-                )
+                    num_prompt_tokens=len(one.context_token_ids),
+                    num_answer_tokens=len(one.continuation_token_ids),
+                    prompt_cut=len(one.context_token_ids) < len(pair.context),
+                    merged=pair.merged,
+                    error=None if math.isfinite(score.loglikelihood) else "its log-probability is not finite",
+                ),
             )
-            texts.append(completion.text)
-        return texts
+            for request, pair, one, score in zip(requests, pairs, sent, scores, strict=True)
+        ]
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
+    ) -> list[tuple[float, bool]]:
+        """Required by TemplateLM; :meth:`loglikelihood` does not pass through it."""
+        raise NotImplementedError
 
     def _split(self, context: str, continuation: str) -> _Pair:
         """Token ids of a context and its continuation, as `TemplateLM.loglikelihood` splits them."""
@@ -248,131 +275,20 @@ class EngineLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         start = min(same, len(whole) - 1)
         return _Pair(whole[:start] or [self.prefix_token_id], whole[start:], merged=True)
 
-    def _loglikelihood_tokens(
-        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
-    ) -> list[tuple[float, bool]]:
-        """Required by TemplateLM; :meth:`loglikelihood` does not pass through it."""
-        blank = Instance(request_type="loglikelihood", doc={}, arguments=(), idx=0)
-        pairs = [_Pair(context, continuation) for _, context, continuation in requests]
-        return [(s.loglikelihood, s.all_greedy) for s in self._score([blank] * len(pairs), pairs, quiet=True)]
-
-    def _score(self, requests: Sequence[Instance], pairs: Sequence[_Pair], *, quiet: bool) -> list[TokenScore]:
-        sent = []
-        for pair in pairs:
-            if len(pair.continuation) > self.max_length:
-                raise EvaluationError(
-                    f"a continuation of {len(pair.continuation)} tokens cannot be scored: the context length allows "
-                    f"at most {self.max_length}"
-                )
-            # HFLM: (context + continuation)[-(max_length + 1):]
-            room = self.max_length + 1 - len(pair.continuation)
-            sent.append(
-                ScoreRequest(
-                    context_token_ids=tuple(pair.context[-room:]),
-                    continuation_token_ids=tuple(pair.continuation),
-                )
-            )
-
-        def new_context(pair: tuple[ScoreRequest, ScoreRequest]) -> bool:
-            return pair[0].context_token_ids != pair[1].context_token_ids
-
-        scores = self._ask_by_task(requests, sent, self.engine.score, new_context, "scoring", quiet=quiet)
-        for request, pair, one, score in zip(requests, pairs, sent, scores, strict=True):
-            self.facts.append(
-                RequestFacts(
-                    task=request.task_name,
-                    doc_id=request.doc_id,
-                    finish_reason=None,
-                    num_prompt_tokens=len(one.context_token_ids),
-                    num_answer_tokens=len(one.continuation_token_ids),
-                    prompt_cut=len(one.context_token_ids) < len(pair.context),
-                    merged=pair.merged,
-                    failed=not math.isfinite(score.loglikelihood),
-                )
-            )
-        return scores
-
-    def _sampling_params(self, request: Instance, options: Mapping[str, Any]) -> SamplingParams:
-        unknown = sorted(set(options) - _KNOWN_NAMES)
-        if unknown:
-            raise EvaluationError(
-                f"{request.task_name}: generation option {unknown[0]!r} is not known: use "
-                f"{', '.join(sorted(_KNOWN_NAMES))}"
-            )
-        until = options.get("until") or []
-        lengths = [options[name] for name in _MAX_TOKENS_NAMES if options.get(name) is not None]
-        temperature = float(options.get("temperature") or 0.0)
-        do_sample = options.get("do_sample", temperature > 0)
-        if do_sample and temperature == 0:
-            raise EvaluationError(f"{request.task_name}: do_sample needs a temperature above 0")
-        filters = {name: options[name] for name in _SAMPLING_NAMES[1:] if do_sample and name in options}
-        if "repetition_penalty" in options:  # it also shapes greedy answers
-            filters["repetition_penalty"] = options["repetition_penalty"]
+    def _sampling_params(self, request: Instance, options: Mapping[str, Any], key: str) -> SamplingParams:
+        wanted = sampling_options(request.task_name, options)
         return SamplingParams(
-            max_tokens=int(lengths[0]) if lengths else DEFAULT_MAX_GEN_TOKS,
-            temperature=temperature if do_sample else 0.0,
-            stop=tuple(stop for stop in ([until] if isinstance(until, str) else until) if stop),
-            seed=self._next_seed(request) if do_sample else 0,
-            **filters,
+            max_tokens=wanted.max_tokens,
+            temperature=wanted.temperature,
+            stop=(*wanted.until, *(stop for stop in self._chat_stop if stop not in wanted.until)),
+            seed=self._sample_seed(key) if wanted.temperature > 0 else 0,
+            **wanted.others,
         )
 
-    def _next_seed(self, request: Instance) -> int:
-        """A seed from the item and how often it was asked before, so that repeats differ and a run can be repeated."""
-        key = f"{self._seed}:{request.task_name}:{request.doc_id}"
-        self._times_sent[key] += 1
-        return int.from_bytes(hashlib.sha256(f"{key}:{self._times_sent[key]}".encode()).digest()[:7])
-
-    def _ask_by_task(
-        self,
-        requests: Sequence[Instance],
-        sent: Sequence[_Sent],
-        ask: Callable[[list[_Sent]], list[_Got]],
-        may_part: Callable[[tuple[_Sent, _Sent]], bool],
-        verb: str,
-        *,
-        quiet: bool,
-    ) -> list[_Got]:
-        """`ask` for everything, task by task in large batches, timing each task; answers in order.
-
-        `may_part` says whether two neighbours may go into different batches (those that share a context
-        should not).
-        """
-        by_task: dict[str, list[int]] = {}
-        for position, request in enumerate(requests):
-            by_task.setdefault(request.task_name or "", []).append(position)
-        answers: dict[int, _Got] = {}
-        for task, positions in by_task.items():
-            batches = list(_batches([sent[i] for i in positions], self._batch_size, may_part))
-            start = time.perf_counter()
-            with (
-                tqdm(total=len(positions), desc=f"{verb} {task}", disable=quiet or not self._progress) as bar,
-                ThreadPoolExecutor(BATCHES_IN_FLIGHT) as pool,
-            ):
-                done: list[_Got] = []
-                try:
-                    for batch_answers in pool.map(ask, batches):
-                        done += batch_answers
-                        bar.update(len(batch_answers))
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-            self.seconds[task] += time.perf_counter() - start
-            answers |= zip(positions, done, strict=True)
-        return [answers[i] for i in range(len(sent))]
-
-    @property
-    def _batch_size(self) -> int:
-        return BATCH_FACTOR * self.engine.info.max_num_requests
+    def _sample_seed(self, key: str) -> int:
+        """A seed from the request and which of the equal ones it is: repeats differ and a run can be repeated."""
+        return int.from_bytes(hashlib.sha256(f"{self._seed}:{key}".encode()).digest()[:7])
 
 
-def _batches(
-    items: Sequence[_Sent], size: int, may_part: Callable[[tuple[_Sent, _Sent]], bool]
-) -> Iterator[list[_Sent]]:
-    """Runs of at least `size` items that end where two neighbours may part; the last may be shorter."""
-    start = 0
-    for end, neighbours in enumerate(pairwise(items), start=1):
-        if end - start >= size and may_part(neighbours):
-            yield list(items[start:end])
-            start = end
-    if start < len(items):
-        yield list(items[start:])
+def _alone(requests: Sequence[Instance]) -> list[list[int]]:
+    return [[place] for place in range(len(requests))]

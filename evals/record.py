@@ -12,8 +12,9 @@ from typing import Any
 
 from evals.errors import EvaluationError
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD_NAME = "run.json"
+ITEMS_NAME = "items.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,30 +22,40 @@ class TaskRecord:
     """One task of a run. All counts are of items, if nothing else is said.
 
     Attributes:
-        task, version, shots: as in the task file. form: `generative` or `likelihood`.
-        num_scored, num_available: items scored, and items there are.
+        task, version, shots: as in the task file. benchmark: what it asks, such as `arc_easy`. form: `generative` or
+            `likelihood`.
+        num_scored, num_available: items scored (those that failed are not), and items there are.
         correct: by metric, how many items are right.
+        clusters: for items that share a unit (MMLU's subjects), by unit how many are right by the first metric, and how
+            many were scored; `None` where items stand alone.
         unreadable, truncated: answers that could not be read; answers that reached the token limit before
-            they ended. `None` for a likelihood task, which has no answers of its own.
-        cut_prompts, merged, failed: requests whose prompt was cut to fit; whose context and continuation
-            the tokenizer joined; that failed. A run with failures is not complete.
+            they ended. `None` where the task has no answers of its own, or cannot tell.
+        outcomes, suspicious: of programs, by outcome, and how many passed that look as if they meant to cheat; `None`
+            for other tasks.
+        cut_prompts, merged: items with a request whose prompt was cut to fit; whose context and continuation the
+            tokenizer joined. failed: items without an answer. A run with failures is not complete.
         chance: the share right by guessing evenly among the choices; `None` where there are none.
         common_answer, common_share: the answer given most often, and to which share of the items.
         generation: lm-eval's generation options; `None` for a likelihood task.
         prompts_sha256, items_sha256: of every text sent, and of the items without their shots, both in order.
         prompt_tokens, answer_tokens: sums over requests; a context shared by several continuations counts each time.
-        seconds: wall time in the engine. tokens_per_s: prompt and answer tokens over it.
+        num_resumed: requests whose answers were kept from a run that was stopped.
+        seconds: wall time of asking, without those. tokens_per_s, items_per_s: over it, or `None` if some were kept.
     """
 
     task: str
+    benchmark: str
     version: str
     form: str
     shots: int
     num_scored: int
     num_available: int
     correct: dict[str, int]
+    clusters: dict[str, list[int]] | None
     unreadable: int | None
     truncated: int | None
+    outcomes: dict[str, int] | None
+    suspicious: int | None
     cut_prompts: int
     merged: int
     failed: int
@@ -56,8 +67,10 @@ class TaskRecord:
     items_sha256: str
     prompt_tokens: int
     answer_tokens: int
+    num_resumed: int
     seconds: float
     tokens_per_s: float | None
+    items_per_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +78,31 @@ class RunRecord:
     """One run.
 
     Attributes:
-        run: name of its folder. started: UTC, ISO 8601. seconds: wall time of the whole run.
-        model, engine: from EngineInfo, the identity of the answers and how they were computed.
-            `chat_format` is the format prompts were wrapped in, `None` for the raw prompt; `bos` whether a
-            BOS was put first.
+        run: name of its folder. started: UTC, ISO 8601. seconds: wall time of the whole run. command: when the command
+            started that made this and perhaps other runs, on the same machine one after the other.
+        model, engine: the identity of the answers and how they were computed (see `evals.models`). `backend` is
+            `engine`, `hf` or `endpoint`; `chat_format` is the format prompts were wrapped in, `None` for the raw
+            prompt; `bos` whether a BOS was put first. What an endpoint does not say is `null`.
+        sandbox: which sandbox ran the programs, `None` if there were none.
         data: `source` (`hub`, `demo`, `folder`) and its `name`. seed: of the shots and of lm-eval's
         generators.
         limit: most items of a task, or `None`. complete: every item of every task was scored, and none
         failed.
-        files: SHA-256 of lm-eval's files, by name.
+        files: SHA-256 of lm-eval's files and of the items (`evals.item_record`), by name.
     """
 
     schema: int
     run: str
     started: str
     seconds: float
+    command: str
     complete: bool
     limit: int | None
     seed: int
     model: dict[str, Any]
     engine: dict[str, Any]
     data: dict[str, Any]
+    sandbox: dict[str, Any] | None
     hardware: dict[str, Any]
     versions: dict[str, Any]
     git: dict[str, Any]

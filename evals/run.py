@@ -1,4 +1,4 @@
-"""One evaluation: lm-eval's tasks over an engine, lm-eval's own files, and the record beside them."""
+"""One evaluation: lm-eval's tasks over a model, lm-eval's own files, and the record beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,90 +18,124 @@ from lm_eval import simple_evaluate
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
+from evals.answers import AnswerStore
+from evals.code_runner import use_sandbox
 from evals.data import DEMO, DEMO_FOLDER, HUB
-from evals.engine_lm import EngineLM
 from evals.errors import EvaluationError
+from evals.item_record import ItemRecord, item_records, read_items, write_items
+from evals.models import OpenModel, with_chat_format
 from evals.provenance import git_state, hardware, public_path, versions
-from evals.record import SCHEMA, RunRecord, write_record
+from evals.record import ITEMS_NAME, SCHEMA, RunRecord, write_record
+from evals.sandbox import Sandbox, open_sandbox
+from evals.suites import ADEPT
 from evals.task_record import record_task
-from model.interface import Engine, EngineInfo
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
-TASKS = ("adept_arc_easy", "likelihood_arc_easy")
 
 
 def evaluate(
-    engine: Engine,
+    opened: OpenModel,
     *,
     data: str,
     output: Path,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = ADEPT,
     limit: int | None = None,
     seed: int = 0,
+    chat: bool = False,
+    sandbox: Sandbox | None = None,
+    fresh: bool = False,
     progress: bool = True,
+    command: str | None = None,
 ) -> tuple[RunRecord, Path]:
     """Run `tasks` and write `<output>/runs/<source>--<model>--<UTC time>/`.
+
+    Every answer is kept in `<output>/unfinished/` until the run is recorded, so that a run which was stopped goes on.
 
     Args:
         data: `hub`, `demo`, or a folder (see `evals.data`).
         limit: only the first so many items of each task; such a run never enters the main table.
         seed: of the choice of shots, and of lm-eval's generators.
+        chat: whether prompts are put into the model's chat format.
+        sandbox: runs the programs of tasks that have some; opened here if there are such tasks and it is `None`.
+        fresh: ask everything again, also what an unfinished run has answered.
+        command: when the command started that makes several runs; this one's start if `None`.
 
     Returns:
         The record and the run's folder.
 
     Raises:
         DataError: items that cannot be used.
-        EvaluationError: an unknown task or option, or a file that was not written.
+        EvaluationError: an unknown task or option, no sandbox, or a file that was not written.
         EngineError: the engine refused or failed.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     started, clock = datetime.now(UTC), time.perf_counter()
     git = git_state()  # before this run adds files
-    manager, loaded = load_tasks(tasks, data=data, seed=seed)
-    lm = EngineLM(engine, seed=seed, progress=progress)
-    tracker = EvaluationTracker()
-    results = simple_evaluate(
-        model=lm,
-        model_args={"model": engine.info.model_name},
-        tasks=loaded,
-        task_manager=manager,
-        limit=limit,
-        evaluation_tracker=tracker,
-        random_seed=seed,
-        numpy_random_seed=seed,
-        torch_random_seed=seed,
-        fewshot_random_seed=seed,
-    )
-    samples = results.pop("samples")
-    task_records = tuple(record_task(task, samples[task.config.task], lm) for task in loaded)
-
+    manager, loaded = load_tasks(tasks, data=data, seed=seed, chat=chat)
+    runs_code = any(task.config.metadata.get("runs_code") for task in loaded)
+    if runs_code and sandbox is None:
+        sandbox = open_sandbox()
+    model = with_chat_format(opened, chat)
+    identity = {"model": model.model, "engine": model.engine, "seed": seed, "code": git}
     source = data_source(data)
-    folder = make_run_folder(output, source=source["source"], model=engine.info.model_name, started=started)
-    files = save_results(tracker, results, samples, folder)
-    record = RunRecord(
-        schema=SCHEMA,
-        run=folder.name,
-        started=started.isoformat(timespec="seconds"),
-        seconds=round(time.perf_counter() - clock, 3),
-        complete=all(task.num_scored == task.num_available and not task.failed for task in task_records),
-        limit=limit,
-        seed=seed,
-        model=describe_model(engine.info),
-        engine=describe_engine(engine.info),
-        data=source,
-        hardware=hardware(engine.info.device),
-        versions=versions(),
-        git=git,
-        files=files,
-        tasks=task_records,
-    )
-    write_record(record, folder)
+    with AnswerStore(output / "unfinished", identity, fresh=fresh) as store:
+        lm: Any = model.make_lm(store, chat, seed, progress)
+        tracker = EvaluationTracker()
+        with use_sandbox(sandbox) if runs_code and sandbox is not None else nullcontext():
+            results = simple_evaluate(
+                model=lm,
+                model_args={"model": model.model["name"]},
+                tasks=loaded,
+                task_manager=manager,
+                limit=limit,
+                evaluation_tracker=tracker,
+                apply_chat_template=chat,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                fewshot_random_seed=seed,
+            )
+        samples = results.pop("samples")
+        items, task_records = [], []
+        for task in loaded:
+            mine = samples[task.config.task]
+            facts = [fact for fact in lm.facts if fact.task == task.config.task]
+            items.append(item_records(task, mine, facts))
+            task_records.append(record_task(task, mine, items[-1], lm))
+
+        name = model.model["name"] + ("-chat-format" if chat else "")
+        folder = make_run_folder(output, source=source["source"], model=name, started=started)
+        files = save_results(tracker, results, samples, folder)
+        files |= save_items(folder, [item for task_items in items for item in task_items])
+        record = RunRecord(
+            schema=SCHEMA,
+            run=folder.name,
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - clock, 3),
+            command=command or started.isoformat(timespec="seconds"),
+            complete=all(task.num_scored == task.num_available for task in task_records),
+            limit=limit,
+            seed=seed,
+            model=model.model,
+            engine=model.engine,
+            data=source,
+            sandbox=sandbox.describe() if runs_code and sandbox is not None else None,
+            hardware=hardware(model.engine.get("device") or "cpu"),
+            versions=versions(),
+            git=git,
+            files=files,
+            tasks=tuple(task_records),
+        )
+        write_record(record, folder)
+        if record.complete or not any(task.failed for task in task_records):
+            store.discard()
     return record, folder
 
 
-def load_tasks(names: Sequence[str], *, data: str, seed: int) -> tuple[TaskManager, list[Any]]:
+def load_tasks(names: Sequence[str], *, data: str, seed: int, chat: bool = False) -> tuple[TaskManager, list[Any]]:
     """lm-eval's task objects for our task files over one source of items, and the manager of these files alone.
+
+    With `chat` a task file's `chat_until` takes the place of its stop strings.
 
     Raises:
         DataError: items that cannot be used.
@@ -114,9 +149,12 @@ def load_tasks(names: Sequence[str], *, data: str, seed: int) -> tuple[TaskManag
     )
     for name in names:
         if name not in manager.all_subtasks:
-            raise EvaluationError(f"task {name!r} is not known: choose from {', '.join(manager.all_subtasks)}")
-    loaded = manager.load(list(dict.fromkeys(names)))["tasks"]
-    return manager, list(loaded.values())
+            raise EvaluationError(f"task {name!r} is not known: choose from {', '.join(sorted(manager.all_subtasks))}")
+    loaded = list(manager.load(list(dict.fromkeys(names)))["tasks"].values())
+    for task in loaded:
+        if chat and "chat_until" in task.config.metadata:
+            task.set_config("generation_kwargs", {"until": task.config.metadata["chat_until"]}, update=True)
+    return manager, loaded
 
 
 def data_source(data: str) -> dict[str, Any]:
@@ -175,40 +213,24 @@ def save_results(
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written.values()}
 
 
+def save_items(folder: Path, items: Sequence[ItemRecord]) -> dict[str, str]:
+    """Write the items into `folder` and read them back.
+
+    Returns:
+        SHA-256 of the file, by name.
+
+    Raises:
+        EvaluationError: what was written is not what was meant.
+    """
+    path = folder / ITEMS_NAME
+    write_items(path, items)
+    if list(read_items(path)) != list(items):
+        raise EvaluationError(f"{path.name} does not read back as it was written: check the disk and run again")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
 def _only_file(folder: Path, pattern: str) -> Path:
     found = list(folder.glob(pattern))
     if len(found) != 1:
         raise EvaluationError(f"{folder.name} has {len(found)} files {pattern}, not one: lm-eval could not write")
     return found[0]
-
-
-def describe_model(info: EngineInfo) -> dict[str, Any]:
-    """The identity of the answers: what was asked, in which form."""
-    return {
-        "name": info.model_name,
-        "source": public_path(info.source),
-        "revision": info.revision,
-        "family": info.family,
-        "num_parameters": info.num_parameters,
-        "weights_sha256": info.weights_sha256,
-        "tokenizer_sha256": info.tokenizer_sha256,
-        "licence": info.licence,
-        "notice": info.notice,
-        "chat_format": None,
-        "bos": info.prompts_begin_with_bos,
-    }
-
-
-def describe_engine(info: EngineInfo) -> dict[str, Any]:
-    """How the answers were computed."""
-    return {
-        "device": info.device,
-        "dtype": info.dtype,
-        "rope_position_dtype": info.rope_position_dtype,
-        "attention_backend": info.attention_backend,
-        "context_length": info.context_length,
-        "block_size": info.block_size,
-        "num_blocks": info.num_blocks,
-        "max_num_requests": info.max_num_requests,
-        "versions": dict(info.versions),
-    }

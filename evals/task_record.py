@@ -1,80 +1,80 @@
-"""From what lm-eval logged and the engine reported to one task's part of the run record."""
+"""From the items of a task and what its requests cost to its part of the run record."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 from evals.data import content_sha256
-from evals.engine_lm import EngineLM, RequestFacts
+from evals.item_record import ItemRecord, Sample
+from evals.models import RecordedLM
 from evals.record import TaskRecord
+from evals.suites import benchmark_of
 
-Sample: TypeAlias = Mapping[str, Any]  # one entry of lm-eval's logged samples
 
-
-def record_task(task: Any, samples: Sequence[Sample], lm: EngineLM) -> TaskRecord:
+def record_task(task: Any, samples: Sequence[Sample], items: Sequence[ItemRecord], lm: RecordedLM) -> TaskRecord:
     """The record of one lm-eval task that `lm` has just run.
 
     Args:
         task: the `ConfigurableTask`, with its instances.
-        samples: as lm-eval logged them, before it saved them.
+        samples: as lm-eval logged them, before it saved them. items: of the same task.
     """
     name = task.config.task
     metadata = task.config.metadata
     facts = [fact for fact in lm.facts if fact.task == name]
-    answers = read_answers(samples)
-    common = Counter(answers).most_common(1)
+    scored = [item for item in items if not item.failed]
+    common = Counter(item.answer for item in scored).most_common(1)
     tokens = sum(fact.num_prompt_tokens + fact.num_answer_tokens for fact in facts)
-    seconds = lm.seconds[name]
+    seconds, resumed = lm.seconds[name], lm.num_resumed[name]
+    timed = seconds > 0 and not resumed
     generative = task.OUTPUT_TYPE == "generate_until"
-    chances = [1 / len(s["doc"]["choices"]["label"]) for s in samples if "choices" in s["doc"]]
+    runs_code = bool(metadata.get("runs_code"))
+    chances = [1 / len(sample["doc"]["choices"]["label"]) for sample in samples if "choices" in sample["doc"]]
+    says_unreadable = any("unreadable" in sample for sample in samples)
     return TaskRecord(
         task=name,
+        benchmark=benchmark_of(name),
         version=str(task.VERSION),
         form="generative" if generative else "likelihood",
         shots=metadata["shots"],
-        num_scored=len(samples),
+        num_scored=len(scored),
         num_available=len(task.eval_docs),
-        correct={metric: round(sum(sample[metric] for sample in samples)) for metric in metadata["scores"]},
-        unreadable=round(sum(sample["unreadable"] for sample in samples)) if generative else None,
-        truncated=count_truncated(samples, facts) if generative else None,
-        cut_prompts=sum(fact.prompt_cut for fact in facts),
-        merged=sum(fact.merged for fact in facts),
-        failed=sum(fact.failed for fact in facts),
+        correct={metric: sum(item.scores[metric] == 1 for item in scored) for metric in metadata["scores"]},
+        clusters=_clusters(scored, metadata["scores"][0]),
+        unreadable=sum(item.unreadable for item in scored) if says_unreadable else None,
+        truncated=sum(item.truncated for item in scored) if generative else None,
+        outcomes=dict(sorted(Counter(str(item.outcome) for item in items).items())) if runs_code else None,
+        suspicious=sum(bool(item.suspicions) and item.answer == "passed" for item in items) if runs_code else None,
+        cut_prompts=len({fact.doc_id for fact in facts if fact.prompt_cut}),
+        merged=len({fact.doc_id for fact in facts if fact.merged}),
+        failed=sum(item.failed for item in items),
         chance=sum(chances) / len(chances) if chances else None,
         common_answer=common[0][0] if common else None,
-        common_share=common[0][1] / len(answers) if common else None,
+        common_share=common[0][1] / len(scored) if common else None,
         generation=dict(task.config.generation_kwargs) if generative else None,
         prompts_sha256=hash_prompts(task.instances),
         items_sha256=content_sha256(sample["doc"] for sample in samples),
         prompt_tokens=sum(fact.num_prompt_tokens for fact in facts),
         answer_tokens=sum(fact.num_answer_tokens for fact in facts),
+        num_resumed=resumed,
         seconds=round(seconds, 3),
-        tokens_per_s=round(tokens / seconds, 1) if seconds > 0 else None,
+        tokens_per_s=round(tokens / seconds, 1) if timed else None,
+        items_per_s=round(len(samples) / seconds, 2) if timed else None,
     )
 
 
-def read_answers(samples: Sequence[Sample]) -> list[str]:
-    """What the model chose for each item: the answer its task read, or the label of the likeliest choice."""
-    answers = []
-    for sample in samples:
-        if "answer" in sample:
-            answers.append(str(sample["answer"]))
-        else:
-            scores = [loglikelihood for loglikelihood, _ in sample["filtered_resps"]]
-            answers.append(sample["doc"]["choices"]["label"][scores.index(max(scores))])
-    return answers
-
-
-def count_truncated(samples: Sequence[Sample], facts: Sequence[RequestFacts]) -> int:
-    """Answers that reached the token limit before they ended: the task's filter found nothing to cut off."""
-    limited = {fact.doc_id for fact in facts if fact.finish_reason == "length"}
-    return sum(
-        sample["doc_id"] in limited and sample["filtered_resps"][0] == sample["resps"][0][0] for sample in samples
-    )
+def _clusters(items: Sequence[ItemRecord], metric: str) -> dict[str, list[int]] | None:
+    if not items or any(item.cluster is None for item in items):
+        return None
+    found: dict[str, list[int]] = {}
+    for item in items:
+        counts = found.setdefault(str(item.cluster), [0, 0])
+        counts[0] += item.scores[metric] == 1
+        counts[1] += 1
+    return dict(sorted(found.items()))
 
 
 def hash_prompts(instances: Sequence[Any]) -> str:

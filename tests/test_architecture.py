@@ -16,7 +16,7 @@ ALLOWED = {
     "kernels": (),
     "model": ("kernels",),
     "app": ("model.interface", "model.open_engine"),
-    "evals": ("model.interface", "model.open_engine"),
+    "evals": ("model.interface", "model.open_engine", "model.probes", "model.checkpoint.describe"),
 }
 NO_TORCH = (
     "model/interface",

@@ -24,8 +24,8 @@ class RecordingEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def generate(self, prompts: Sequence[Any], params: Any, **options: Any) -> list[Completion]:
-        completions = self._engine.generate(prompts, params, **options)
+    async def agenerate(self, prompts: Sequence[Any], params: Any, **options: Any) -> list[Completion]:
+        completions = await self._engine.agenerate(prompts, params, **options)
         for prompt, completion in zip(prompts, completions, strict=True):
             self._answers[tuple(prompt)] = completion.token_ids
         return completions

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from evals.bench.prefixes import Reading, resident_tokens
 from evals.errors import EvaluationError
 from evals.tasks.adept import arc_prompt
-from evals.tasks.arc import arc_easy
+from evals.tasks.items import arc_easy
 
 SEED = 0
 NUM_CHOICES = 4

@@ -1,28 +1,77 @@
-"""Adept's generative protocol: its prompts to the letter, and how an answer is cut and read.
+"""Adept's generative protocol: the prompts, to the letter.
 
-The prompts are those of prompts.md in persimmon-ai-labs/adept-inference (Apache-2.0),
+They are those of prompts.md in persimmon-ai-labs/adept-inference (Apache-2.0),
 https://github.com/persimmon-ai-labs/adept-inference/blob/fc8edb0dab183f7f8852005cc89b8f8b4640a89e/prompts.md
-which are the experiment's data: the preamble offers A to D also where an item has three or five choices.
+which are the experiment's data: the preamble of ARC offers A to D also where an item has three or five choices, and
+the sentences of WinoGrande keep their own full stop, so that two meet. Each function gives the whole prompt of one
+item, its one shot (column `shot`) included.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+MMLU_PREAMBLE = (
+    "You are a bot designed to answer questions by choosing between A, B, C, and D. Only one of these answers from the "
+    "provided choices is correct. Reply with the letter of the correct answer.\n"
+)
 ARC_PREAMBLE = (
     "You are a bot designed to answer multiple choice questions. Given a series of options, you answer by choosing "
     "A, B, C, or D. Some examples are below.\n"
 )
-UNREADABLE = ""
+WINOGRANDE_PREAMBLE = (
+    "You are a bot that is responsible for answering fill-in-the-blank questions. You are provided with a sentence and "
+    "two possible fill-in-the-blank options. Your task is to return 1 or 2 as the answer.\n"
+)
+TRIVIAQA_PREAMBLE = (
+    "You are a trivia answering bot designed to answer questions. You are given a question and are supposed to output "
+    "an answer in 1-3 words. Some examples are below.\n"
+)
+HUMANEVAL_PREAMBLE = (
+    "You are a code-writing bot. Given a function signature, and a docstring, complete the program body. Some examples "
+    "are given below.\n"
+)
+"""One of the two samples of prompts.md begins with this, the other with `# ` before it; ours is without."""
+
+
+def mmlu_prompt(doc: Mapping[str, Any]) -> str:
+    """Ends at `Answer:`, without a blank."""
+    return MMLU_PREAMBLE + _letters(doc)
 
 
 def arc_prompt(doc: Mapping[str, Any]) -> str:
-    """The whole prompt of one item, its one shot included; it ends at `Answer:`, without a blank."""
+    """Ends at `Answer:`, without a blank."""
+    return ARC_PREAMBLE + _letters(doc)
+
+
+def winogrande_prompt(doc: Mapping[str, Any]) -> str:
+    """Ends at `Answer:`; in the shot the answer stands on the next line."""
     shot = doc["shot"]
-    return f"{ARC_PREAMBLE}{_question(shot)} {shot['answerKey']}\n\n{_question(doc)}"
+    return f"{WINOGRANDE_PREAMBLE}{_blank(shot)}\n{shot['answer']}\n\n{_blank(doc)}"
+
+
+def triviaqa_prompt(doc: Mapping[str, Any]) -> str:
+    """Ends at `A:`, without a blank."""
+    shot = doc["shot"]
+    return f"{TRIVIAQA_PREAMBLE}Q: {shot['question']}\nA: {shot['answer']['value']}\n\nQ: {doc['question']}\nA:"
+
+
+def humaneval_prompt(doc: Mapping[str, Any]) -> str:
+    """Ends where the function's body begins.
+
+    HumanEval's own prompts mostly begin with one or two empty lines. As both samples show, the shot's are dropped and
+    the item's kept; where the item has none, one is put before it.
+    """
+    shot = doc["shot"]
+    example = f"{shot['prompt'].lstrip(chr(10))}{shot['canonical_solution']}"
+    between = "" if doc["prompt"].startswith("\n") else "\n"
+    return f"{HUMANEVAL_PREAMBLE}{example}{between}{doc['prompt']}"
+
+
+def _letters(doc: Mapping[str, Any]) -> str:
+    shot = doc["shot"]
+    return f"{_question(shot)} {shot['answerKey']}\n\n{_question(doc)}"
 
 
 def _question(doc: Mapping[str, Any]) -> str:
@@ -30,44 +79,5 @@ def _question(doc: Mapping[str, Any]) -> str:
     return f"Question: {doc['question']}\n" + "".join(f"{label}: {text}\n" for label, text in choices) + "Answer:"
 
 
-def first_line(text: str) -> str:
-    """`text` up to the first newline after its first character that is not blank; all of it if there is none.
-
-    A stop string cannot say this (it would end an answer that begins with a newline before it began), so
-    the task generates to its token limit and cuts here.
-    """
-    start = len(text) - len(text.lstrip())
-    end = text.find("\n", start)
-    return text if end < 0 else text[:end]
-
-
-def first_lines(responses: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """:func:`first_line` as the function of lm-eval's `custom` filter."""
-    return [[first_line(text) for text in texts] for texts in responses]
-
-
-def read_choice(text: str, offered: Sequence[str]) -> str:
-    """The first of the offered letters or digits that stands alone in `text`, else :data:`UNREADABLE`.
-
-    Alone means that no letter, digit or underscore touches it; a small letter is not the capital. So "(B)" and
-    "B: red" give B, "Because" and "b" give nothing, and an English "A" that begins a sentence is taken for the letter.
-    """
-    found = re.search(rf"(?<!\w)(?:{'|'.join(map(re.escape, offered))})(?!\w)", text)
-    return found[0] if found else UNREADABLE
-
-
-def score_choice(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """lm-eval's `process_results`: whether the answer read is the key, what was read, and whether nothing was."""
-    answer = read_choice(results[0], doc["choices"]["label"])
-    return {
-        "exact_match": float(answer == doc["answerKey"]),
-        "answer": answer,
-        "unreadable": float(answer == UNREADABLE),
-    }
-
-
-def most_common_share(answers: Sequence[str]) -> float:
-    """Share of the items that got the most common answer, 0 to 1; 1 means that the model always says the same."""
-    if not answers:
-        return float("nan")
-    return Counter(answers).most_common(1)[0][1] / len(answers)
+def _blank(doc: Mapping[str, Any]) -> str:
+    return f"Q: {doc['sentence']}. 1 = {doc['option1']} and 2 = {doc['option2']}. Answer:"

@@ -19,6 +19,7 @@ from model.checkpoint.errors import CheckpointError
 from model.checkpoint.fingerprint import file_sha256, weights_sha256
 from model.checkpoint.load import build_model
 from model.checkpoint.source import resolve
+from model.checkpoint.special_tokens import special_tokens
 from model.checkpoint.weight_files import read_entries
 from model.interface import EngineError
 from model.open_engine import DTYPES
@@ -35,6 +36,7 @@ class Description:
     """
 
     name: str
+    revision: str | None
     family: str
     num_parameters: int
     vocab_size: int
@@ -47,6 +49,7 @@ class Description:
     tokenizer_sha256: str
     licence: str | None
     notice: str | None
+    prompts_begin_with_bos: bool
     dtype: str
     weight_bytes: int
     kv_bytes_per_token: int
@@ -56,13 +59,13 @@ class Description:
         return self.weight_bytes + self.kv_bytes_per_token * context_length * batch
 
 
-def describe(checkpoint: str, *, dtype: str = "bfloat16") -> Description:
+def describe(checkpoint: str, *, revision: str | None = None, dtype: str = "bfloat16") -> Description:
     """Read headers, config, tokenizer and card of a folder or Hub id; every tensor is checked as on loading.
 
     Raises:
         CheckpointError: anything about the checkpoint is wrong.
     """
-    source = resolve(checkpoint)
+    source = resolve(checkpoint, revision=revision)
     folder = source.folder
     config = read_json(folder / "config.json")
     entries = read_entries(folder)
@@ -73,6 +76,7 @@ def describe(checkpoint: str, *, dtype: str = "bfloat16") -> Description:
     files = {entry.file for entry in entries.values()}
     return Description(
         name=source.name,
+        revision=source.revision,
         family=config["model_type"],
         num_parameters=num_parameters,
         vocab_size=model.config.vocab_size,
@@ -85,6 +89,7 @@ def describe(checkpoint: str, *, dtype: str = "bfloat16") -> Description:
         tokenizer_sha256=file_sha256(tokenizer),
         licence=card.licence,
         notice=card.notice,
+        prompts_begin_with_bos=special_tokens(folder, config).prompts_begin_with_bos,
         dtype=dtype,
         weight_bytes=num_parameters * DTYPES[dtype].itemsize,
         kv_bytes_per_token=model.config.kv_cache_shape.bytes_per_token(DTYPES[dtype]),

@@ -18,15 +18,13 @@ class MuonWithAdamW(Optimizer):
     """Muon (Jordan 2024) for `matrices`, AdamW for the groups of `others`, behind one optimizer's interface.
 
     Args:
-        matrices: 2-dimensional parameters inside the layers.
-        learning_rate: Muon's peak, in AdamW's units (`match_rms_adamw`).
+        matrices: Muon's parameter groups, of 2-dimensional parameters inside the layers; peaks in AdamW's units
+            (`match_rms_adamw`).
         others: AdamW's parameter groups; may be empty.
     """
 
-    def __init__(
-        self, matrices: list[Tensor], *, learning_rate: float, weight_decay: float, others: list[dict[str, Any]]
-    ) -> None:
-        muon = Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    def __init__(self, matrices: list[dict[str, Any]], *, others: list[dict[str, Any]]) -> None:
+        muon = Muon(matrices, adjust_lr_fn="match_rms_adamw")
         self._parts: list[Optimizer] = [muon]
         if others:
             self._parts.append(AdamW(others, betas=ADAM_BETAS, weight_decay=0.0))
@@ -55,15 +53,13 @@ class MuonWithAdamW(Optimizer):
 def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> Optimizer:
     """The optimizer for all parameters of `model` that are trained."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    rates = {name: _learning_rate(name, settings) for name in trained}
+    rates = {name: _learning_rate(name, settings, settings.peak_learning_rate) for name in trained}
     if settings.optimizer == "muon":
         inside = _layer_matrices(model, trained)
+        rates |= {name: _learning_rate(name, settings, settings.matrix_learning_rate) for name in inside}
         others = {name: parameter for name, parameter in trained.items() if name not in inside}
         return MuonWithAdamW(
-            list(inside.values()),
-            learning_rate=settings.matrix_learning_rate,
-            weight_decay=settings.weight_decay,
-            others=_groups(others, rates, {}),
+            _groups(inside, rates, dict.fromkeys(inside, settings.weight_decay)), others=_groups(others, rates, {})
         )
     decays = {name: settings.weight_decay for name, parameter in trained.items() if parameter.ndim == 2}
     groups = _groups(trained, rates, decays)
@@ -83,11 +79,11 @@ def _layer_matrices(model: nn.Module, trained: Mapping[str, Tensor]) -> dict[str
     }
 
 
-def _learning_rate(name: str, settings: FinetuneSettings) -> float:
+def _learning_rate(name: str, settings: FinetuneSettings, otherwise: float) -> float:
     for part, rate in settings.learning_rate_of.items():
         if part in name:
             return rate
-    return settings.peak_learning_rate
+    return otherwise
 
 
 def _groups(

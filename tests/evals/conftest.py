@@ -75,10 +75,10 @@ def scripted() -> Iterator[Callable[..., ScriptedEngine]]:
 
 @pytest.fixture(scope="session")
 def real_items() -> Path:
-    """The folder of real ARC items beside the repository; the test skips without it."""
+    """The folder of real items beside the repository; the test skips without it."""
     folder = ROOT.parent / "shared" / "data"
     if not (folder / "arc_easy.jsonl").is_file():
-        pytest.skip("no real ARC items in ../shared/data")
+        pytest.skip("no real items in ../shared/data")
     return folder
 
 

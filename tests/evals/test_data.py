@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from typing import Any
 import pytest
 
 from evals import data
-from evals.data import DEMO_FOLDER, HELD_OUT_SHOTS, choose_shot, content_sha256
+from evals.data import DEMO_FOLDER, content_sha256
 from evals.errors import DataError
-from evals.tasks.arc import arc_easy
+from evals.shots import HELD_OUT_SHOTS, ShotPool
+from evals.tasks import items as benchmarks
+from evals.tasks.items import BENCHMARKS, arc_easy
 
 
 def ids(rows: Any) -> list[str]:
@@ -63,12 +64,13 @@ def test_shot_depends_on_the_item_and_the_seed_alone(
 
 def test_shot_is_never_the_item_itself(make_item: Callable[..., Any]) -> None:
     pool = [make_item(number) for number in range(3)]
+    shots = ShotPool(BENCHMARKS["arc_easy"], pool)
     for seed in range(20):
         for item in pool:
-            assert choose_shot(item, pool, seed=seed)["id"] != item["id"]
+            assert shots.choose(item, seed=seed)["id"] != item["id"]
     renamed = make_item(0) | {"id": "another-id"}
     with pytest.raises(DataError, match="'item-0' has no shot"):
-        choose_shot(make_item(0), [make_item(0), renamed], seed=0)
+        ShotPool(BENCHMARKS["arc_easy"], [make_item(0), renamed]).choose(make_item(0), seed=0)
 
 
 def test_labels_become_letters(write_items: Callable[..., Path], make_item: Callable[..., Any]) -> None:
@@ -169,14 +171,95 @@ def test_bundled_items(monkeypatch: pytest.MonkeyPatch, items: Path) -> None:
     assert len(arc_easy(data="demo")["test"]) == 12
 
 
-def test_bundled_items_are_good() -> None:
-    rows = arc_easy(data="demo", shots=1)["test"]
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_bundled_items_are_good(name: str) -> None:
+    rows = getattr(benchmarks, name)(data="demo", shots=1)["test"]
     assert len(rows) >= 20
-    shots = (DEMO_FOLDER / "arc_easy_shots.jsonl").read_text(encoding="utf-8").splitlines()
-    assert not set(ids(rows)) & {json.loads(line)["id"] for line in shots}
+    text = BENCHMARKS[name].text_column
+    assert not {content_sha256([row | {"id": ""}]) for row in rows} & {
+        content_sha256([row["shot"] | {"id": ""}]) for row in rows
+    }
+    assert all(row[text] != row["shot"][text] for row in rows)
 
 
-def test_real_items(real_items: Path) -> None:
-    rows = arc_easy(data=str(real_items), shots=1)["test"]
-    assert len(rows) == 1782 - HELD_OUT_SHOTS
-    assert len({row["shot"]["id"] for row in rows}) == HELD_OUT_SHOTS
+@pytest.mark.parametrize(
+    ("name", "scored", "pool"),
+    [
+        ("arc_easy", 1782 - HELD_OUT_SHOTS, HELD_OUT_SHOTS),
+        ("arc_challenge", 879 - HELD_OUT_SHOTS, HELD_OUT_SHOTS),
+        ("winogrande", 951 - HELD_OUT_SHOTS, HELD_OUT_SHOTS),
+        ("triviaqa", 2250 - HELD_OUT_SHOTS, HELD_OUT_SHOTS),
+        ("mmlu", 211 - 57, 55),  # one shot a subject; two subjects have a single row, which nothing is left to use
+        ("humaneval", 123, 123),  # other problems are the shots
+    ],
+)
+def test_real_items(real_items: Path, name: str, scored: int, pool: int) -> None:
+    rows = getattr(benchmarks, name)(data=str(real_items), shots=1)["test"]
+    assert len(rows) == scored
+    shots = {row["shot"]["id"] for row in rows}
+    assert pool // 2 < len(shots) <= pool
+    assert name == "humaneval" or not shots & set(ids(rows))
+    assert all(row["shot"]["id"] != row["id"] for row in rows)
+    if name == "mmlu":
+        assert all(row["shot"]["subject"] == row["subject"] for row in rows)
+
+
+MMLU = {"question": "2 + 2?", "subject": "sums", "choices": ["3", "4", "5", "6"], "answer": 1}
+WINOGRANDE = {"sentence": "The _ was red.", "option1": "hat", "option2": "sky", "answer": "1"}
+TRIVIA = {"question_id": "t/1", "question": "Who?", "answer": {"value": "Me", "aliases": ["I"]}}
+HUMANEVAL = {
+    "task_id": "H/0",
+    "prompt": "def f():\n",
+    "canonical_solution": "    return 1\n",
+    "test": "def check(candidate):\n    assert candidate() == 1\n",
+    "entry_point": "f",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("mmlu", MMLU | {"answer": 4}, r"mmlu.jsonl, line 1, column answer: 4 is not a place from 0 to 3"),
+        ("mmlu", MMLU | {"answer": "B"}, r"line 1, column answer: a str is not allowed"),
+        ("mmlu", MMLU | {"answer": True}, r"line 1, column answer: True is not a place"),
+        ("mmlu", MMLU | {"choices": ["3"]}, r"line 1, column choices: 1 choices are not 2 to 26"),
+        ("mmlu", MMLU | {"subject": ""}, r"line 1, column subject: '' is not allowed"),
+        ("winogrande", WINOGRANDE | {"sentence": "No blank."}, r"column sentence: 'No blank.' must have one _"),
+        ("winogrande", WINOGRANDE | {"sentence": "_ and _."}, r"must have one _ where the word is missing"),
+        ("winogrande", WINOGRANDE | {"answer": ""}, r"column answer: '' is not allowed: it must be '1' or '2'"),
+        ("triviaqa", TRIVIA | {"answer": {"value": "Me"}}, r"column answer.aliases is missing"),
+        ("triviaqa", TRIVIA | {"answer": "Me"}, r"column answer: a str is not allowed"),
+        ("humaneval", HUMANEVAL | {"entry_point": "f()"}, r"column entry_point: 'f\(\)' is no Python name"),
+        ("humaneval", HUMANEVAL | {"test": None}, r"column test: None is not allowed"),
+    ],
+)
+def test_bad_rows_of_other_benchmarks(write_items: Callable[..., Path], name: str, row: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        getattr(benchmarks, name)(data=str(write_items([row], name=name)))
+
+
+def test_a_shot_has_its_items_subject(write_items: Callable[..., Path]) -> None:
+    rows = [MMLU | {"question": f"{n}?", "subject": f"s{n % 3}"} for n in range(12)]
+    loaded = benchmarks.mmlu(data=str(write_items(rows, name="mmlu")), shots=1)["test"]
+    assert len(loaded) == 12 - 3
+    assert all(row["shot"]["subject"] == row["subject"] for row in loaded)
+    write_items([MMLU | {"subject": "other"}], name="mmlu_shots")
+    with pytest.raises(DataError, match="has no shot: the pool holds no other row of subject 's0'"):
+        benchmarks.mmlu(data=str(write_items(rows, name="mmlu")), shots=1)
+    with pytest.raises(DataError, match="give a shot file, or more than 1 rows of each subject, of which 1 become"):
+        benchmarks.mmlu(data=str(write_items([MMLU, MMLU | {"subject": "b"}], name="mmlu", folder="few")))
+
+
+def test_rows_without_ids_may_be_there_twice(write_items: Callable[..., Path]) -> None:
+    write_items([WINOGRANDE | {"sentence": "A _."}], name="winogrande_shots")
+    rows = benchmarks.winogrande(data=str(write_items([WINOGRANDE] * 3, name="winogrande")))["test"]
+    first = rows[0]["id"]
+    assert ids(rows) == [first, f"{first}#2", f"{first}#3"]
+    assert first.startswith("winogrande/")
+
+
+def test_humanevals_shot_is_another_problem(write_items: Callable[..., Path]) -> None:
+    rows = [HUMANEVAL | {"task_id": f"H/{n}", "prompt": f"def f{n}():\n"} for n in range(4)]
+    loaded = benchmarks.humaneval(data=str(write_items(rows, name="humaneval")), shots=1)["test"]
+    assert len(loaded) == 4
+    assert all(row["shot"]["id"] != row["id"] for row in loaded)

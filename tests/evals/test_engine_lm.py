@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
 from scripted_engine import GREEDY_LOGPROB, ByteTokenizer, ScriptedEngine
 
-from evals.engine_lm import BATCH_FACTOR, EngineLM
+from evals.answers import AnswerStore
+from evals.asking_lm import MAX_FAILURES_IN_A_ROW
+from evals.engine_lm import IN_FLIGHT_FACTOR, EngineLM
 from evals.errors import EvaluationError
-from model.interface import ScoreRequest, TokenScore
+from model.interface import EngineError, ScoreRequest, TokenScore
 
 Open = Callable[..., ScriptedEngine]
 
@@ -28,19 +31,19 @@ def ask(kind: str, *arguments: Any, task: str = "task") -> list[Instance]:
 def scored(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, *, even: bool = False) -> list[list[ScoreRequest]]:
     """The batches of score requests the engine gets; with `even` each token's log-probability is -1."""
     batches: list[list[ScoreRequest]] = []
-    score = engine.score
+    score = engine.ascore
 
-    def spy(requests: Sequence[ScoreRequest]) -> list[TokenScore]:
+    async def spy(requests: Sequence[ScoreRequest]) -> list[TokenScore]:
         batches.append(list(requests))
         if not even:
-            return score(requests)
+            return await score(requests)
         continuations = [request.continuation_token_ids for request in requests]
         return [
             TokenScore(token_ids=ids, logprobs=(-1.0,) * len(ids), is_greedy=(True,) * len(ids))
             for ids in continuations
         ]
 
-    monkeypatch.setattr(engine, "score", spy)
+    monkeypatch.setattr(engine, "ascore", spy)
     return batches
 
 
@@ -69,7 +72,7 @@ def test_loglikelihood(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     assert yes == (pytest.approx(4 * GREEDY_LOGPROB), True)
     assert yet[1] is False
     assert moved == yes  # blanks at the end of a context belong to the continuation, as lm-eval has it
-    assert batches[0][2] == batches[0][0]
+    assert batches[1][0] == batches[0][0]
     assert [fact.num_answer_tokens for fact in lm.facts] == [4, 4, 4]
     assert lm.facts[0].task == "task"
     assert [fact.doc_id for fact in lm.facts] == [0, 1, 2]
@@ -127,7 +130,7 @@ def test_long_context_is_cut_from_the_left(scripted: Open, monkeypatch: pytest.M
     batches = scored(engine, monkeypatch, even=True)
     lm = EngineLM(engine, progress=False)
     lm.loglikelihood(ask("loglikelihood", ("0123456789", "abc"), ("0123456", "abc"), ("x", "abcdefghi")))
-    contexts = [bytes(request.context_token_ids).decode() for request in batches[0]]
+    contexts = [bytes(request.context_token_ids).decode() for (request,) in batches]
     assert contexts == ["3456789", "0123456", "x"]
     assert [fact.prompt_cut for fact in lm.facts] == [True, False, False]
     with pytest.raises(EvaluationError, match="a continuation of 10 tokens cannot be scored"):
@@ -139,13 +142,13 @@ def test_rolling_predicts_every_token_once(scripted: Open, monkeypatch: pytest.M
     batches = scored(engine, monkeypatch, even=True)
     lm = EngineLM(engine, progress=False)
     totals = lm.loglikelihood_rolling(ask("loglikelihood_rolling", ("abcdefghijklm",), ("xy",), ("",)))
-    (requests,) = batches
+    requests = list(itertools.chain(*batches))
     texts = [bytes(request.continuation_token_ids).decode() for request in requests]
     assert texts == ["abcde", "fghij", "klm", "xy"]
     assert requests[0].context_token_ids == (256,)
     assert bytes(requests[2].context_token_ids) == b"hij"
     assert totals == [-13.0, -2.0, 0.0]
-    assert [fact.doc_id for fact in lm.facts] == [0, 0, 0, 1]
+    assert [(fact.doc_id, fact.num_answer_tokens) for fact in lm.facts] == [(0, 13), (1, 2), (2, 0)]
 
 
 def test_overlapping_windows_are_an_option(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +203,6 @@ def test_bad_options_are_refused(scripted: Open) -> None:
     for options, message in (
         ({"num_beams": 4}, "generation option 'num_beams' is not known"),
         ({"do_sample": True}, "do_sample needs a temperature above 0"),
-        ({"max_gen_toks": 64}, "max_gen_toks=64 is not allowed"),
     ):
         with pytest.raises(EvaluationError, match=message):
             lm.generate_until(ask("generate_until", ("p", options)))
@@ -237,15 +239,100 @@ def test_long_prompt_leaves_room_for_the_answer(scripted: Open) -> None:
     assert [fact.num_prompt_tokens for fact in lm.facts] == [8, 8, 1]  # an empty prompt is the prefix token
 
 
-def test_choices_of_one_context_stay_in_one_batch(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_as_long_as_the_context_gets_what_the_prompt_leaves(scripted: Open) -> None:
+    """lm-eval's HumanEval asks for up to 1,024 tokens, of small models too."""
+    engine = scripted(lambda prompt: "abcdefghijkl", context_length=12)
+    lm = EngineLM(engine, progress=False)
+    options = {"max_gen_toks": 12}
+    assert lm.generate_until(ask("generate_until", ("01234567", options))) == ["abcd"]
+    assert [(fact.prompt_cut, fact.finish_reason) for fact in lm.facts] == [(False, "length")]
+
+
+def test_choices_of_one_context_go_together(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = scripted(max_num_requests=1)
     batches = scored(engine, monkeypatch)
     arguments = [(f"context {number // 3}", f" choice {number}") for number in range(10 * 3)]
     EngineLM(engine, progress=False).loglikelihood(ask("loglikelihood", *arguments))
-    assert all(len(batch) >= BATCH_FACTOR for batch in batches[:-1])
-    assert len(batches) == 5
-    by_batch = [{request.context_token_ids for request in batch} for batch in batches]
-    assert not any(left & right for left, right in itertools.combinations(by_batch, 2))
+    assert [len(batch) for batch in batches] == [3] * 10
+    assert all(len({request.context_token_ids for request in batch}) == 1 for batch in batches)
+
+
+def test_the_engine_always_has_enough_to_do_and_no_more(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = scripted(max_num_requests=3)
+    generate = engine.agenerate
+    running, most = 0, 0
+
+    async def spy(*arguments: Any, **options: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return await generate(*arguments, **options)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(engine, "agenerate", spy)
+    EngineLM(engine, progress=False).generate_until(ask("generate_until", *((f"p{n}", {}) for n in range(30))))
+    assert most == 3 * IN_FLIGHT_FACTOR
+
+
+def test_what_was_answered_is_not_asked_again(scripted: Open, tmp_path: Path) -> None:
+    requests = ask("generate_until", *((f"p{number}", {"until": ["|"]}) for number in range(9)))
+    scoring = ask("loglikelihood", ("a?", " yes"), ("a?", " no"))
+    engine = scripted(lambda prompt: f" {prompt}|tail")
+    with AnswerStore(tmp_path, {"model": "m"}) as store:
+        lm = EngineLM(engine, store=store, progress=False)
+        first = lm.generate_until(requests[:5]), lm.loglikelihood(scoring)
+    asked = len(engine.requests)
+    with AnswerStore(tmp_path, {"model": "m"}) as store:
+        again = EngineLM(engine, store=store, progress=False)
+        assert (again.generate_until(requests[:5]), again.loglikelihood(scoring)) == first
+        assert len(engine.requests) == asked
+        assert again.facts == lm.facts
+        assert again.num_resumed["task"] == 7
+        assert len(again.generate_until(requests)) == 9
+        assert len(engine.requests) == asked + 4
+    with AnswerStore(tmp_path, {"model": "another"}) as store:
+        EngineLM(engine, store=store, progress=False).generate_until(requests[:5])
+        assert len(engine.requests) == asked + 9
+
+
+def failing(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool]) -> None:
+    generate = engine.agenerate
+
+    async def spy(prompts: Sequence[Any], *arguments: Any, **options: Any) -> Any:
+        if fails(bytes(prompts[0]).decode()):
+            raise EngineError("layer 3 gave a result that is not finite")
+        return await generate(prompts, *arguments, **options)
+
+    monkeypatch.setattr(engine, "agenerate", spy)
+
+
+def test_a_failed_request_is_no_answer(scripted: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    engine = scripted(lambda prompt: " yes")
+    failing(engine, monkeypatch, lambda prompt: prompt == "p3")
+    requests = ask("generate_until", *((f"p{number}", {}) for number in range(6)))
+    with AnswerStore(tmp_path, {}) as store:
+        lm = EngineLM(engine, store=store, progress=False)
+        assert lm.generate_until(requests) == [" yes", " yes", " yes", "", " yes", " yes"]
+        assert [fact.failed for fact in lm.facts] == [False, False, False, True, False, False]
+        assert lm.facts[3].error == "layer 3 gave a result that is not finite"
+        assert len(store) == 5  # it is asked again by the next run
+
+
+def test_a_model_that_always_fails_stops_the_run(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = scripted()
+    failing(engine, monkeypatch, lambda prompt: True)
+    requests = ask("generate_until", *((f"p{number}", {}) for number in range(100)))
+    with pytest.raises(EvaluationError, match=f"{MAX_FAILURES_IN_A_ROW} requests failed one after the other"):
+        EngineLM(engine, progress=False).generate_until(requests)
+
+
+def test_in_chat_format_its_ends_are_ends(scripted: Open) -> None:
+    engine = scripted()
+    lm = EngineLM(engine, chat_format=True, progress=False)
+    lm.generate_until(ask("generate_until", ("p", {"until": ["|"]})))
+    assert engine.requests[0][1].stop == ("|", *engine.chat_template.stop)
 
 
 def test_tasks_are_timed_apart_and_answers_keep_their_order(scripted: Open) -> None:
@@ -263,10 +350,17 @@ def test_tasks_are_timed_apart_and_answers_keep_their_order(scripted: Open) -> N
 def test_failures_are_counted(scripted: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = scripted()
     nan = TokenScore(token_ids=(97,), logprobs=(math.nan,), is_greedy=(False,))
-    monkeypatch.setattr(engine, "score", lambda requests: [nan for _ in requests])
+    score = engine.ascore
+
+    async def first_is_nan(requests: Sequence[ScoreRequest]) -> list[TokenScore]:
+        return [nan] if requests[0].context_token_ids == (120,) else await score(requests)
+
+    monkeypatch.setattr(engine, "ascore", first_is_nan)
     lm = EngineLM(engine, progress=False)
-    lm.loglikelihood(ask("loglikelihood", ("x", "a")))
-    assert lm.facts[0].failed
+    lm.loglikelihood(ask("loglikelihood", ("x", "a"), ("y", "a")))
+    assert [fact.error for fact in lm.facts] == ["its log-probability is not finite", None]
+    with pytest.raises(EvaluationError, match="all 1 requests of task failed, the last because its log-probability"):
+        lm.loglikelihood(ask("loglikelihood", ("x", "a")))
 
 
 def test_chat_template(scripted: Open) -> None:

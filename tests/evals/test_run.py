@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ import lm_eval.evaluator
 import pytest
 from scripted_engine import ScriptedEngine
 
+from evals.engine_lm import IN_FLIGHT_FACTOR
 from evals.errors import DataError, EvaluationError
+from evals.item_record import read_items
+from evals.models import engine_model
 from evals.provenance import ROOT, public_path
-from evals.record import RunRecord, TaskRecord, read_record
-from evals.report import warnings
+from evals.record import ITEMS_NAME, RunRecord, TaskRecord, read_record
 from evals.run import data_source, evaluate
+from evals.scores import task_warnings
 from model.interface import Completion, InvalidRequest
 
 Open = Callable[..., ScriptedEngine]
@@ -35,7 +40,8 @@ def task_of(record: RunRecord, name: str) -> TaskRecord:
 
 
 def run(engine: ScriptedEngine, items: Path, output: Path, **options: Any) -> tuple[RunRecord, Path]:
-    return evaluate(engine, data=str(items), output=output, progress=False, **options)
+    options = {"tasks": ("adept_arc_easy", "likelihood_arc_easy")} | options
+    return evaluate(engine_model(engine), data=str(items), output=output, progress=False, **options)
 
 
 def test_files_and_record(scripted: Open, items: Path, tmp_path: Path) -> None:
@@ -71,7 +77,7 @@ def test_files_and_record(scripted: Open, items: Path, tmp_path: Path) -> None:
 
 
 def test_the_machine_is_not_named(scripted: Open, items: Path, tmp_path: Path) -> None:
-    _, folder = evaluate(scripted(), data=str(items), output=tmp_path, progress=False)
+    _, folder = run(scripted(), items, tmp_path)
     for path in folder.glob("*.json"):
         assert str(ROOT) not in path.read_text(encoding="utf-8"), path.name
 
@@ -89,7 +95,7 @@ def test_likelihood_counts(scripted: Open, items: Path, tmp_path: Path) -> None:
     (task,) = record.tasks
     assert task.correct == {"acc": 12, "acc_norm": 12}
     assert task.common_share == 0.25
-    assert warnings(task) == []
+    assert task_warnings(task) == []
 
 
 def test_unreadable_and_truncated(scripted: Open, items: Path, tmp_path: Path) -> None:
@@ -100,12 +106,11 @@ def test_unreadable_and_truncated(scripted: Open, items: Path, tmp_path: Path) -
         (" C and then on", 0, 12),
         (" " * 20, 12, 12),
     ):
-        record, _ = evaluate(
+        record, _ = run(
             scripted(lambda prompt, text=text: text, model_name=f"m{len(text)}"),
-            data=str(items),
-            output=tmp_path / str(len(text)),
+            items,
+            tmp_path / str(len(text)),
             tasks=["adept_arc_easy"],
-            progress=False,
         )
         assert (record.tasks[0].unreadable, record.tasks[0].truncated) == (unreadable, truncated), text
 
@@ -135,7 +140,7 @@ def test_same_run_same_hashes(scripted: Open, items: Path, tmp_path: Path) -> No
 
 def test_constant_model_and_chance_are_warned_about(scripted: Open, items: Path, tmp_path: Path) -> None:
     record, _ = run(scripted(lambda prompt: " B"), items, tmp_path, tasks=["adept_arc_easy"])
-    assert warnings(record.tasks[0]) == ["every answer is B", "exact_match is at chance"]
+    assert task_warnings(record.tasks[0]) == ["every answer is B", "exact_match is at chance"]
 
 
 def test_constant_scores_are_warned_about(
@@ -143,58 +148,130 @@ def test_constant_scores_are_warned_about(
 ) -> None:
     """What an endpoint without log-probabilities gives: all the same, so the first choice always wins."""
     engine = scripted()
-    one = engine.score
-    monkeypatch.setattr(engine, "score", lambda requests: [one(requests[:1])[0]] * len(requests))
+    one = engine.ascore
+
+    async def score(requests: Sequence[Any]) -> list[Any]:
+        return (await one(requests[:1])) * len(requests)
+
+    monkeypatch.setattr(engine, "ascore", score)
     record, _ = run(engine, items, tmp_path, tasks=["likelihood_arc_easy"])
-    assert "every answer is A" in warnings(record.tasks[0])
+    assert "every answer is A" in task_warnings(record.tasks[0])
 
 
 def test_failed_requests_make_a_run_incomplete(
     scripted: Open, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = scripted(lambda prompt: " B")
-    generate = engine.generate
+    generate = engine.agenerate
 
-    def abort_first(*arguments: Any, **options: Any) -> list[Completion]:
-        first, *rest = generate(*arguments, **options)
-        fields = {name: getattr(first, name) for name in Completion.__dataclass_fields__}
-        return [Completion(**(fields | {"finish_reason": "abort", "text": ""})), *rest]
+    async def abort_one(prompts: Sequence[Any], *arguments: Any, **options: Any) -> list[Completion]:
+        (completion,) = await generate(prompts, *arguments, **options)
+        if b"lamp is number 7?\nA" in bytes(prompts[0]):
+            return [replace(completion, finish_reason="abort", text="")]
+        return [completion]
 
-    monkeypatch.setattr(engine, "generate", abort_first)
-    record, _ = run(engine, items, tmp_path, tasks=["adept_arc_easy"])
-    assert record.tasks[0].failed == 1
+    monkeypatch.setattr(engine, "agenerate", abort_one)
+    record, folder = run(engine, items, tmp_path, tasks=["adept_arc_easy"])
+    (task,) = record.tasks
+    assert (task.failed, task.num_scored, task.num_available) == (1, 11, 12)
+    assert task.correct == {"exact_match": 3}  # the failed one is neither right nor wrong
     assert not record.complete
-    assert "requests that failed: 1" in warnings(record.tasks[0])
+    assert "items that failed: 1" in task_warnings(task)
+    failed = [item for item in read_items(folder / ITEMS_NAME) if item.failed]
+    assert [(item.item_id, item.error, item.scores) for item in failed] == [("item-7", "the request was aborted", {})]
+
+    asked = len(engine.requests)
+    monkeypatch.setattr(engine, "agenerate", generate)
+    time.sleep(1)  # folders are named by the second
+    record, _ = run(engine, items, tmp_path, tasks=["adept_arc_easy"])
+    assert len(engine.requests) == asked + 1
+    assert record.complete
+    assert record.tasks[0].num_resumed == 11
+    assert (record.tasks[0].items_per_s, record.tasks[0].num_scored) == (None, 12)
+    assert not list((tmp_path / "unfinished").iterdir())
 
 
-def test_chat_format_through_lm_eval(scripted: Open, items: Path) -> None:
-    from evals.engine_lm import EngineLM
-    from evals.run import load_tasks
+def test_items(scripted: Open, items: Path, tmp_path: Path) -> None:
+    record, folder = run(scripted(lambda prompt: " B and more"), items, tmp_path)
+    found = list(read_items(folder / ITEMS_NAME))
+    assert [item.task for item in found] == ["adept_arc_easy"] * 12 + ["likelihood_arc_easy"] * 12
+    first = found[1]
+    assert (first.item_id, first.output, first.answer, first.gold) == ("item-1", " B and m", "B", "B")
+    assert first.prompt.endswith("D: lamp 1-3\nAnswer:")
+    assert first.scores == {"exact_match": 1.0}
+    scored = found[13]
+    assert scored.prompt == "Question: Which lamp is number 1?\nAnswer: lamp 1-1"
+    assert scored.output.count("\n") == 3
+    assert set(scored.scores) == {"acc", "acc_norm"}
+    for task in record.tasks:
+        for metric, correct in task.correct.items():
+            assert sum(item.scores[metric] for item in found if item.task == task.task) == correct
 
-    manager, tasks = load_tasks(["adept_arc_easy"], data=str(items), seed=0)
+
+def test_a_stopped_run_goes_on(scripted: Open, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, folder = run(scripted(), items, tmp_path / "whole", tasks=["adept_arc_easy"])
+    engine = scripted(max_num_requests=1)
+    generate = engine.agenerate
+
+    async def die(*arguments: Any, **options: Any) -> Any:
+        if len(engine.requests) == 5:
+            raise KeyboardInterrupt
+        return await generate(*arguments, **options)
+
+    monkeypatch.setattr(engine, "agenerate", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, items, tmp_path / "cut", tasks=["adept_arc_easy"])
+    assert not (tmp_path / "cut" / "runs").exists()
+    monkeypatch.setattr(engine, "agenerate", generate)
+    record, resumed = run(engine, items, tmp_path / "cut", tasks=["adept_arc_easy"])
+    assert len(engine.requests) <= 12 + 2 * IN_FLIGHT_FACTOR
+    assert record.tasks[0].num_resumed >= 5 - IN_FLIGHT_FACTOR
+    assert record.tasks[0].correct == whole.tasks[0].correct
+    assert (resumed / ITEMS_NAME).read_bytes() == (folder / ITEMS_NAME).read_bytes()
+
+
+def test_fresh_asks_everything(scripted: Open, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = scripted()
-    lm_eval.simple_evaluate(
-        model=EngineLM(engine, progress=False), tasks=tasks, task_manager=manager, apply_chat_template=True, limit=1
-    )
-    (prompt,) = {prompt for prompt, _ in engine.requests}
-    assert prompt.startswith("human: You are a bot")
-    assert prompt.endswith("Answer:\n\nadept:")
+    run_it = {"tasks": ["adept_arc_easy"], "limit": 4}
+    with monkeypatch.context() as patched:
+        patched.setattr("evals.run.write_record", lambda record, folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(engine, items, tmp_path, **run_it)
+    time.sleep(1)
+    asked = len(engine.requests)
+    run(engine, items, tmp_path, **run_it, fresh=True)
+    assert len(engine.requests) == 2 * asked
+
+
+def test_chat_format(scripted: Open, items: Path, tmp_path: Path) -> None:
+    engine = scripted()
+    record, folder = run(engine, items, tmp_path, tasks=["adept_arc_easy"], chat=True, limit=2)
+    assert record.model["chat_format"] == "persimmon"
+    assert "scripted-engine-chat-format--" in folder.name
+    assert all(prompt.startswith("human: You are a bot") for prompt, _ in engine.requests)
+    assert all(prompt.endswith("Answer:\n\nadept:") for prompt, _ in engine.requests)
+    raw, _ = run(engine, items, tmp_path, tasks=["adept_arc_easy"], limit=2)
+    assert raw.model["chat_format"] is None
+    assert raw.tasks[0].prompts_sha256 != record.tasks[0].prompts_sha256
 
 
 def test_errors_leave_no_run_behind(scripted: Open, items: Path, tmp_path: Path) -> None:
     output = tmp_path / "results"
-    with pytest.raises(EvaluationError, match="task 'mmlu' is not known: choose from adept_arc_easy, likelihood"):
+    with pytest.raises(
+        EvaluationError, match="task 'mmlu' is not known: choose from adept_arc_challenge, adept_arc_easy, "
+    ):
         run(scripted(), items, output, tasks=["mmlu"])
     with pytest.raises(DataError, match="must be 'hub', 'demo' or an existing folder"):
         run(scripted(), tmp_path / "nowhere", output)
-    with pytest.raises(InvalidRequest, match="it broke"):
-        run(scripted(failure=lambda prompt: InvalidRequest("it broke")), items, output)
     assert not output.exists()
+    with pytest.raises(EvaluationError, match="all 12 requests of adept_arc_easy failed, the last because it broke"):
+        run(scripted(failure=lambda prompt: InvalidRequest("it broke")), items, output)
+    assert not (output / "runs").exists()
 
 
 def test_output_that_cannot_be_written(scripted: Open, items: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(EvaluationError, match="cannot be written to"):
+    with pytest.raises(EvaluationError, match="cannot be written \\(Not a directory\\): choose another --output"):
         run(scripted(), items, tmp_path / "file", limit=1)
 
 

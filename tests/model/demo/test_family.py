@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model.checkpoint.card import read_card
 from model.demo import formats
-from model.demo.family import FAMILIES, MAX_POSITIONS, QK_NORM_GAIN, QK_SCALE, DemoFamily
+from model.demo.family import COMMON_EMBEDDING, FAMILIES, MAX_POSITIONS, QK_NORM_GAIN, QK_SCALE, DemoFamily
 from model.demo.tokenizer import VOCAB_SIZE
 from model.families.registry import FAMILIES as ENGINE_FAMILIES
 from model.interface import SamplingParams, ScoreRequest
@@ -136,7 +136,12 @@ def test_what_differs_from_hugging_faces_own_start(family: DemoFamily) -> None:
     ours = family.initial_model(0).state_dict()
     gains = {name for name in plain if name.endswith(("q_layernorm.weight", "k_layernorm.weight"))}
     projections = {name for name in plain if name.endswith(("q_proj.weight", "k_proj.weight"))}
-    assert differing == gains | projections
+    embeddings = {"model.embed_tokens.weight"} if family.name == "llama-demo" else set()
+    assert differing == gains | projections | embeddings
+    for name in embeddings:
+        shared = ours[name] - plain[name]
+        torch.testing.assert_close(shared, shared[:1].expand_as(shared), rtol=0, atol=1e-7)
+        assert float(shared[0].std()) == pytest.approx(COMMON_EMBEDDING, rel=0.2)
     counts = {"persimmon-demo": (12, 0), "mpt-demo": (0, 0), "llama-demo": (0, 12)}
     assert (len(gains), len(projections)) == counts[family.name]
     assert all(set(ours[name].tolist()) == {QK_NORM_GAIN} for name in gains)

@@ -51,7 +51,7 @@ def test_muon_moves_the_layers_matrices_only(
         learning_rate=1.0,
         matrix_learning_rate=2.0,
         weight_decay=0.5,
-        learning_rate_of={"norm": 3.0},
+        learning_rate_of={"norm": 3.0, "down_proj": 4.0, "4h_to_h": 4.0},
     )
     optimizer = make_optimizer(model, settings)
     muon, adamw = optimizer._parts
@@ -65,7 +65,14 @@ def test_muon_moves_the_layers_matrices_only(
     assert len(by_muon) == layers * len(IN_LAYERS[family])
     rest = {name for name, _ in model.named_parameters()} - by_muon
     norms = {name for name in rest if "norm" in name}
-    assert groups_of(model, optimizer) == {(2.0, 0.5): by_muon, (3.0, 0.0): norms, (1.0, 0.0): rest - norms}
+    down = {name for name in by_muon if "down_proj" in name or "4h_to_h" in name}
+    assert len(down) == layers
+    assert groups_of(model, optimizer) == {
+        (2.0, 0.5): by_muon - down,
+        (4.0, 0.5): down,
+        (3.0, 0.0): norms,
+        (1.0, 0.0): rest - norms,
+    }
     assert {name.rpartition(".")[0].rpartition(".")[2] for name in rest - norms} >= (
         {"wte"} if family == "mpt" else {"embed_tokens", "lm_head"}
     )
@@ -119,9 +126,7 @@ class Small(nn.Module):
 
 def both(model: Small) -> MuonWithAdamW:
     return MuonWithAdamW(
-        [model.inner.weight],
-        learning_rate=0.02,
-        weight_decay=0.1,
+        [{"params": [model.inner.weight], "lr": 0.02, "weight_decay": 0.1}],
         others=[
             {"params": [model.embed.weight, model.lm_head.weight], "lr": 0.01, "weight_decay": 0.0},
             {"params": [model.inner.bias], "lr": 0.03, "weight_decay": 0.0},
@@ -190,7 +195,7 @@ def test_state_goes_through_a_file(tmp_path: Path) -> None:
 
 def test_muon_alone_and_no_closure() -> None:
     model = Small()
-    optimizer = MuonWithAdamW([model.inner.weight], learning_rate=0.1, weight_decay=0.0, others=[])
+    optimizer = MuonWithAdamW([{"params": [model.inner.weight], "lr": 0.1, "weight_decay": 0.0}], others=[])
     before = copy.deepcopy(model.state_dict())
     go_on(model, [optimizer], [], range(1))
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}

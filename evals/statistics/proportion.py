@@ -1,4 +1,4 @@
-"""Intervals of scores. What is undefined is NaN with n = 0, never 0."""
+"""Wilson's interval of a share."""
 
 from __future__ import annotations
 
