@@ -11,10 +11,16 @@ DTYPE ?= auto
 ROPE ?= float32
 HOST ?= 127.0.0.1
 PORT ?= 7860
+# make eval: models separated by commas (checkpoints, hf:<checkpoint>, http://.../v1); empty: CHECKPOINT, or all bundled ones
+MODELS ?=
+# adept, likelihood or demo; empty: demo for the bundled checkpoints, else adept
+SUITE ?=
 # A folder of JSONL files in the Hub datasets' columns, `hub`, or `demo`; empty: `demo` for the bundled model, else `hub`
 DATA ?=
 TASKS ?=
 LIMIT ?=
+# raw, chat or both
+CHAT_FORMAT ?= raw
 # The original release's tar, or the folder it unpacks to, and the folder to make; TRIM=1 leaves out unused rows
 SRC ?=
 DST ?=
@@ -39,7 +45,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Options: CHECKPOINT=<folder or Hub id> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16|float16 ROPE=float32|bfloat16 PORT=7860"
-	@echo "         DATA=<folder>|hub|demo TASKS=<name,...> LIMIT=<items> (make eval)"
+	@echo "         MODELS=<name,...> SUITE=adept|likelihood|demo DATA=<folder>|hub|demo TASKS=<name,...> LIMIT=<items>"
+	@echo "         CHAT_FORMAT=raw|chat|both (make eval)"
 	@echo "         DATA=<file> DST=<folder> METHOD=lora|full PROCESSES=1 ARGS=\"...\" (make finetune)"
 
 .PHONY: setup
@@ -64,11 +71,14 @@ demo: setup ## open the chat on the bundled small checkpoint (or CHECKPOINT=...)
 	$(BIN)/python -m app $(MODEL_OPTIONS) --host $(HOST) --port $(PORT)
 
 .PHONY: eval
-eval: setup ## evaluate the bundled checkpoint offline (or CHECKPOINT=... DATA=...), then write results/
-	$(BIN)/python -m evals run $(MODEL_OPTIONS) $(if $(DATA),--data "$(DATA)") $(if $(TASKS),--tasks $(TASKS)) $(if $(LIMIT),--limit $(LIMIT))
+eval: setup ## evaluate the bundled checkpoints offline (or MODELS=a,b SUITE=adept DATA=...), then write results/
+	$(BIN)/python -m evals run $(if $(MODELS),--models "$(MODELS)",$(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")) \
+		--device $(DEVICE) --dtype $(DTYPE) --rope-position-dtype $(ROPE) --chat-format $(CHAT_FORMAT) \
+		$(if $(SUITE),--suite $(SUITE)) $(if $(DATA),--data "$(DATA)") $(if $(TASKS),--tasks $(TASKS)) \
+		$(if $(LIMIT),--limit $(LIMIT))
 
 .PHONY: results
-results: setup ## render results/README.md again from the records
+results: setup ## render results/ again from the records
 	$(BIN)/python -m evals report
 
 .PHONY: convert-persimmon

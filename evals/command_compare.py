@@ -11,7 +11,6 @@ from evals.command_run import add_output
 from evals.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from evals.comparison import ItemResult
     from evals.record import RunRecord
 
 
@@ -28,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """`python -m evals compare`."""
     from evals.comparison import compare, differing_items
     from evals.comparison_table import render_comparison, render_differing_items
+    from evals.item_results import item_results
 
     a, b = (find_run(options.output, name) for name in (options.a, options.b))
     _check_comparable(a, b)
@@ -59,29 +59,6 @@ def find_run(output: Path, name: str) -> RunRecord:
         known = ", ".join(sorted({record.model["name"] for record in records})) or "none"
         raise EvaluationError(f"no run and no model is called {name!r}: the models with runs are {known}")
     return of_model[-1]
-
-
-def item_results(folder: Path) -> list[ItemResult]:
-    """Every score of every item of a run."""
-    from evals.comparison import ItemResult
-    from evals.item_record import read_items
-    from evals.record import ITEMS_NAME, RECORD_NAME, read_record
-
-    metrics = {task.task: tuple(task.correct) for task in read_record(folder / RECORD_NAME).tasks}
-    return [
-        ItemResult(
-            task=item.task,
-            item_id=item.item_id,
-            correct=None if item.failed else item.scores[metric] == 1,
-            answer=item.answer,
-            cluster=item.cluster,
-            unreadable=item.unreadable,
-            truncated=item.truncated,
-            metric=metric,
-        )
-        for item in read_items(folder / ITEMS_NAME)
-        for metric in metrics[item.task]
-    ]
 
 
 def _check_comparable(a: RunRecord, b: RunRecord) -> None:

@@ -21,11 +21,13 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: as it is read. sort: the number it stands for, if it stands for one. numeric: whether its column holds
-            numbers. href: an address relative to `results/`, or one that begins with https://.
+        text: as it is read. detail: what belongs to it and may stand below it, such as an interval.
+        sort: the number it stands for, if it stands for one. numeric: whether its column holds numbers.
+        href: an address relative to `results/`, or one that begins with https://.
     """
 
     text: str
+    detail: str = ""
     sort: float | None = None
     numeric: bool = False
     href: str | None = None
@@ -93,7 +95,12 @@ def make_table(
 
 def texts(table: Table) -> pd.DataFrame:
     """The plain texts of a table."""
-    return table.frame.map(lambda cell: cell.text)
+    return table.frame.map(plain_text)
+
+
+def plain_text(cell: Cell) -> str:
+    """A cell's text with its detail."""
+    return f"{cell.text} {cell.detail}" if cell.detail else cell.text
 
 
 def text_cell(text: object, **options: Any) -> Cell:

@@ -46,8 +46,8 @@ def detectable(entries: list[Entry]) -> str:
     n = scores[0].n
     points = percent(detectable_difference(n, expected_discordance(mean, mean)))
     return (
-        f"{n} items show a paired difference of {points} points or more with 80 % power (two models near {percent(mean)}"
-        " %, items correlated by 0.5, before adjustment)."
+        f"{n} items show a paired difference of {points} points or more with 80 % power (two models near "
+        f"{percent(mean)} %, items correlated by 0.5, before adjustment)."
     )
 
 
@@ -101,5 +101,5 @@ def _notes(entries: list[Entry], board: Board) -> str:
     lines = notices(entries) if not board.is_demo else []
     for entry in entries:
         if found := warning_text(entry):
-            lines.append(f"- {MARK} **Warning** {escape_markdown(labels[entry.configuration])}: {found}.")
+            lines.append(f"- {MARK} **Warning** {escape_markdown(str(labels[entry.configuration]))}: {found}.")
     return "\n".join(lines)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 from urllib.parse import quote
 
 from evals.export import EMPTY
@@ -48,31 +50,47 @@ def yes_or_no(value: bool | None) -> str | None:
     return None if value is None else "yes" if value else "no"
 
 
-def prompts_name(chat_format: str | None) -> str:
-    """How prompts were put: raw, or in a chat format."""
-    return "raw" if chat_format is None else f"chat format {chat_format}"
-
-
 def configuration_cells(configuration: Configuration) -> dict[str, Cell]:
     """The first columns of every table of measured scores."""
     return {
         "model": Cell(configuration.model),
-        "prompts": Cell(prompts_name(configuration.chat_format)),
-        "back-end": text_cell(configuration.backend),
+        "prompts": Cell("raw" if configuration.chat_format is None else f"chat: {configuration.chat_format}"),
+        "backend": text_cell(configuration.backend),
         "dtype": text_cell(configuration.dtype),
         "rotary": text_cell(configuration.rope),
     }
 
 
-def row_labels(configurations: Iterable[Configuration]) -> dict[Configuration, str]:
-    """A name for each row of a board: its model, and of the rest only what tells rows apart."""
+class RowLabel(NamedTuple):
+    """A row's name: its model, and in words what tells it from other rows; empty where nothing has to."""
+
+    model: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.told})" if self.told else self.model
+
+    def cell(self) -> Cell:
+        """The name as a cell."""
+        return Cell(self.model, detail=f"({self.told})" if self.told else "")
+
+
+def row_labels(configurations: Iterable[Configuration]) -> dict[Configuration, RowLabel]:
+    """A name for each row of a board: its model, how it was asked if not as most rows were, and what tells it from rows
+    of the same model."""
     rows = list(dict.fromkeys(configurations))
+    usual = [Counter(values).most_common(1)[0][0] for values in zip(*map(_how, rows), strict=True)]
     labels = {}
     for row in rows:
         namesakes = [other for other in rows if other.model == row.model]
-        told = [name for name, *others in zip(_how(row), *map(_how, rows), strict=True) if len(set(others)) > 1]
-        told += [name for name, *others in zip(_what(row), *map(_what, namesakes), strict=True) if len(set(others)) > 1]
-        labels[row] = f"{row.model} ({', '.join(told)})" if told else row.model
+        aspects = zip(_how(row) + _what(row), *(_how(other) + _what(other) for other in namesakes), strict=True)
+        varies = [(name, len(set(others)) > 1) for name, *others in aspects]
+        told = [
+            name
+            for (name, differs), common in zip(varies, [*usual, *_what(row)], strict=True)
+            if differs or name != common
+        ]
+        labels[row] = RowLabel(row.model, ", ".join(told))
     return labels
 
 
@@ -84,7 +102,7 @@ def items_link(run: RunRecord) -> str | None:
 def _how(row: Configuration) -> tuple[str, ...]:
     """How the answers came about."""
     return (
-        "raw prompt" if row.chat_format is None else prompts_name(row.chat_format),
+        "raw prompt" if row.chat_format is None else f"chat format {row.chat_format}",
         row.backend or "back-end unknown",
         row.dtype or "dtype unknown",
         f"rotary {row.rope or 'unknown'}",

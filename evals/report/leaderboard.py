@@ -17,16 +17,12 @@ from evals.report.labels import (
     short_hash,
     yes_or_no,
 )
-from evals.report.numbers import score_with_interval
+from evals.report.numbers import bounds, percent
 from evals.report.rules import SUITE_RULES
 from evals.scores import task_scores, task_warnings
 
 MARK = "†"
 LONGEST_WARNING = 160  # characters; a warning can quote an answer
-NOT_THE_BENCHMARK = (
-    "Items invented for this project, which share a benchmark's form and nothing else: these runs show that everything "
-    "works. **This is not the benchmark**, and says nothing about it."
-)
 
 
 def board_title(board: Board) -> str:
@@ -63,11 +59,10 @@ def matrix_blocks(board: Board) -> list[Block]:
         f"{escape_markdown(column_name(board, task))} {escape_markdown(short_hash(digest))}"
         for task, (_, _, digest) in board.columns.items()
     )
-    about = f"{rule} The whole list is under [Rules](#rules).".lstrip()
-    parts = [NOT_THE_BENCHMARK] if board.is_demo else []
-    parts += [about, f"Items, by their SHA-256: {items}."]
+    about = f"Scores in % with their 95 % intervals. {rule} The whole list is under [Rules](#rules)."
+    about += f"\n\nItems, by their SHA-256: {items}."
     below = matrix_notes(board)
-    blocks: list[Block] = [Heading(3, escape_markdown(board_title(board))), Text("\n\n".join(parts)), matrix(board)]
+    blocks: list[Block] = [Heading(3, escape_markdown(board_title(board))), Text(about), matrix(board)]
     return [*blocks, Text(below)] if below else blocks
 
 
@@ -136,6 +131,8 @@ def _score_cells(board: Board, task: str, entry: Entry | None) -> dict[str, Cell
         score = scores.get(metric)
         title = f"{name}, n = {first.num_available}"
         cells[title] = (
-            number_cell(score_with_interval(score) + mark, score.value) if score else number_cell(EMPTY, None)
+            number_cell(percent(score.value), score.value, detail=f"{bounds(score)}{mark}".strip())
+            if score
+            else number_cell(EMPTY, None)
         )
     return cells

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from evals.export import EMPTY, escape_markdown
 from evals.report.addresses import safe_address
-from evals.report.blocks import Block, Cell, Heading, Plots, Table, Text
+from evals.report.blocks import Block, Cell, Heading, Plots, Table, Text, plain_text
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
@@ -25,7 +25,7 @@ def _block(block: Heading | Text | Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = escape_markdown(cell.text) or EMPTY
+    text = escape_markdown(plain_text(cell)) or EMPTY
     if cell.bold and text != EMPTY:
         text = f"**{text}**"
     if cell.italic and text != EMPTY:

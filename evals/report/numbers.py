@@ -16,11 +16,9 @@ def interval(score: Proportion) -> str:
     return EMPTY if score.low != score.low else f"{percent(score.low)} to {percent(score.high)}"
 
 
-def score_with_interval(score: Proportion) -> str:
-    """A score and its bounds, `41.2 [39.8, 42.7]`."""
-    if score.low != score.low:
-        return percent(score.value)
-    return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"
+def bounds(score: Proportion) -> str:
+    """The bounds of a score as `[39.8, 42.7]`; empty where they are undefined."""
+    return "" if score.low != score.low else f"[{percent(score.low)}, {percent(score.high)}]"
 
 
 def count(number: int | None) -> str:

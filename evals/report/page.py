@@ -12,7 +12,7 @@ from evals.report.blocks import Block, Heading, Text
 from evals.report.boards import Board, make_boards
 from evals.report.details import detail_blocks
 from evals.report.entries import entries_of, shown
-from evals.report.leaderboard import NOT_THE_BENCHMARK, matrix_blocks
+from evals.report.leaderboard import matrix_blocks
 from evals.report.pairs import Items, pair_blocks
 from evals.report.partial import partial_blocks
 from evals.report.plots import plots
@@ -22,9 +22,14 @@ from evals.report.speed import speed_blocks
 
 INTRODUCTION = """\
 Written by `make results` (`python -m evals report`) from the records in `runs/*/run.json`; change nothing here by hand.
-[index.html](index.html) is this page with plots and tables that can be sorted and filtered;
-[leaderboard.csv](leaderboard.csv) and [leaderboard.tex](leaderboard.tex) hold the scores. Each run's folder has its
-items with prompt, answer and verdict (`items.jsonl`), and lm-eval's own results and samples."""
+[README.md](README.md) and [index.html](index.html) say the same, the second with plots and tables that can be sorted
+and filtered; [leaderboard.csv](leaderboard.csv) and [leaderboard.tex](leaderboard.tex) hold the scores. Each run's
+folder has its items with prompt, answer and verdict (`items.jsonl`), and lm-eval's own results and samples."""
+
+NOT_THE_BENCHMARK = (
+    "Items invented for this project, which share a benchmark's form and nothing else: these runs show that everything "
+    "works. **This is not the benchmark**, and says nothing about it."
+)
 
 
 def no_items(record: RunRecord, tasks: frozenset[str]) -> Sequence[ItemResult] | None:
@@ -65,12 +70,12 @@ def page(sources: Sources) -> list[Block]:
     blocks += _comparisons(real, sources.items)
     if real:
         blocks += [Heading(2, "Tasks in detail"), *(block for board in real for block in detail_blocks(board))]
-    blocks.append(Heading(2, "Demonstration world"))
+    blocks += [Heading(2, "Demonstration world"), Text(NOT_THE_BENCHMARK)]
     blocks += _matrices(demo, ())
     blocks += [block for board in demo for block in pair_blocks(board, sources.items)]
     blocks += [block for board in demo for block in detail_blocks(board)]
     if not demo:
-        blocks += [Text(NOT_THE_BENCHMARK), Text("No complete run is recorded.")]
+        blocks.append(Text("No complete run is recorded."))
     blocks += speed_blocks(shown(entries))
     blocks += partial_blocks(entries)
     for section in sources.measurements:

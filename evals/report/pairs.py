@@ -53,8 +53,8 @@ def pairs_of(board: Board) -> list[tuple[Configuration, Configuration]]:
 
 
 def compare_pairs(board: Board, items: Items) -> pd.DataFrame:
-    """As :func:`evals.comparison.compare` for each pair, with the columns `a` and `b` before, and Holm's adjustment over
-    all rows.
+    """As :func:`evals.comparison.compare` for each pair, with the columns `a` and `b` (:class:`RowLabel`)
+    before, and Holm's adjustment over all rows.
 
     Raises:
         EvaluationError: items cannot be read or do not fit.
@@ -66,8 +66,8 @@ def compare_pairs(board: Board, items: Items) -> pd.DataFrame:
         results_a, results_b = (_results(board, row, shared, items) for row in (a, b))
         tasks = {result.task for result in results_a} & {result.task for result in results_b}
         compared = compare(*([result for result in each if result.task in tasks] for each in (results_a, results_b)))
-        compared.insert(0, "a", labels[a])
-        compared.insert(1, "b", labels[b])
+        compared.insert(0, "a", pd.Series([labels[a]] * len(compared), dtype=object))
+        compared.insert(1, "b", pd.Series([labels[b]] * len(compared), dtype=object))
         if len(compared):
             tables.append(compared)
     if not tables:
@@ -82,7 +82,7 @@ def pair_blocks(board: Board, items: Items) -> list[Block]:
     if not pairs_of(board):
         return []
     compared = compare_pairs(board, items)
-    heading = Heading(3, escape_markdown(f"Comparisons, {board_title(board)}"))
+    heading = Heading(3, escape_markdown(f"Item by item: {board_title(board)}"))
     if compared.empty:
         return [heading, Text("No two rows have a task in common whose items (`items.jsonl`) are at hand.")]
     shown, bold = comparison_table(compared)
@@ -90,8 +90,8 @@ def pair_blocks(board: Board, items: Items) -> list[Block]:
     rows: list[Row] = []
     for place, measured in enumerate(measures):
         row = {
-            "A": Cell(str(measured["a"])),
-            "B": Cell(str(measured["b"])),
+            "A": measured["a"].cell(),
+            "B": measured["b"].cell(),
             "benchmark": Cell(column_name(board, str(measured["task"]))),
             "metric": Cell(str(measured["metric"])),
         }
@@ -100,7 +100,7 @@ def pair_blocks(board: Board, items: Items) -> list[Block]:
             row[name] = number_cell(text, float(measured[source]), bold=strong)
         rows.append(row)
     table = make_table(
-        f"Comparisons item by item, {board_title(board)}",
+        f"Item by item: {board_title(board)}",
         rows,
         models=[f"{row['A'].text} {row['B'].text}" for row in rows],
         sources=[data_name(board.data)] * len(rows),

@@ -48,9 +48,7 @@ def published_blocks(figures: Sequence[ReferenceFigure]) -> list[Block]:
 
 def _of(figures: Sequence[ReferenceFigure], model: str, task: str) -> Cell:
     values = [
-        figure.value
-        for figure in figures
-        if figure.model == model and figure.task == task and figure.value is not None
+        figure.value for figure in figures if figure.model == model and figure.task == task and figure.value is not None
     ]
     if not values:
         return Cell(NO_VALUE, numeric=True)

@@ -22,7 +22,8 @@ def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
     for entry in entries:
         weights, backend = entry.configuration.weights, entry.configuration.backend
         if entry.run.complete and weights is not None and backend in ("engine", "hf"):
-            key = (entry.run.command, weights, entry.data, entry.column, entry.task.prompts_sha256)
+            rope = entry.configuration.rope
+            key = (entry.run.command, weights, rope, entry.data, entry.column, entry.task.prompts_sha256)
             found.setdefault(key, {})[backend] = entry
     both = [(sides["engine"], sides["hf"]) for sides in found.values() if len(sides) == 2]
     return sorted(both, key=lambda pair: (pair[0].run.command, pair[0].sort_key, pair[0].column))

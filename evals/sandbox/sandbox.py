@@ -54,7 +54,7 @@ class Sandbox:
             "kernel": ".".join(platform.release().split(".")[:2]),
             "machine": platform.machine(),
             "seccomp": self.level is not Level.NONE,
-            "landlock": self._report.get("landlock"),
+            "landlock": self._report.get("landlock") if self.level is Level.NAMESPACES else None,
             "bubblewrap": bubblewrap_version() if self.level is Level.BUBBLEWRAP else None,
         }
 
@@ -69,7 +69,7 @@ class Sandbox:
 
         Args:
             workers: sandboxes side by side (default: the cores this process may use).
-            progress: called in this thread with the number of verdicts so far.
+            progress: called in this thread with the number of verdicts that have come since its last call.
 
         Raises:
             ValueError: `workers` is below 1.
@@ -92,7 +92,7 @@ class Sandbox:
                 place, verdict = done.get()
                 verdicts[place] = verdict
                 if progress is not None:
-                    progress(len(verdicts))
+                    progress(1)
         finally:
             # After an interruption: what nobody has begun is not begun any more.
             while not waiting.empty():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from evals.sandbox import Outcome, Sandbox, Verdict
+from evals.sandbox import Outcome, Verdict
 
 RunOne = Callable[..., Verdict]
 
@@ -57,8 +58,8 @@ def test_what_is_no_list_is_no_list(run_one: RunOne, returned: str) -> None:
 
 
 MODULES = (
-    "math typing hashlib collections re itertools functools heapq string random copy bisect statistics datetime decimal "
-    "fractions operator json time calendar cmath numbers array struct textwrap unicodedata zlib dataclasses enum abc"
+    "math typing hashlib collections re itertools functools heapq string random copy bisect statistics datetime "
+    "decimal fractions operator json time calendar cmath numbers array struct textwrap unicodedata zlib enum abc"
 )
 
 
@@ -70,12 +71,14 @@ def test_modules_that_programs_import(run_one: RunOne) -> None:
 
 
 PASSES = {
-    "a data class": "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\ndef f(x):\n    return P(x).x ** 2\n",
+    "a data class": (
+        "import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\ndef f(x):\n    return P(x).x ** 2\n"
+    ),
     "printing": "def f(x):\n    print('squaring', x)\n    return x * x\n",
     "a main block": "def f(x):\n    return x * x\nif __name__ == '__main__':\n    raise SystemExit(1)\n",
     "recursion to a depth of 900": "def f(x, depth=900):\n    return f(x, depth - 1) if depth else x * x\n",
     "a longer recursion": (
-        "import sys\nsys.setrecursionlimit(20000)\ndef f(x, depth=15000):\n    return f(x, depth - 1) if depth else x * x\n"
+        "import sys\nsys.setrecursionlimit(9999)\ndef f(x, n=9000):\n    return f(x, n - 1) if n else x * x\n"
     ),
     "a hundred MiB": "def f(x):\n    return x * x + 0 * len(bytearray(100 << 20))\n",
     "state between calls": "seen = []\ndef f(x):\n    seen.append(x)\n    return [4, 9][len(seen) - 1]\n",
@@ -116,7 +119,7 @@ def test_messages_name_what_happened(run_one: RunOne) -> None:
     assert message("def f(x): return (\n").startswith("SyntaxError: '(' was never closed")
     assert message("class Odd(Exception): pass\ndef f(x):\n    raise Odd('so')\n") == "Odd: so"
     assert message("") == "NameError: the program defines no function f"
-    assert message("def f(x):\n    raise ValueError('a\\n' * 999 + '\\x1b')\n") == f"ValueError: {'a ' * 94}…"
+    assert message("def f(x):\n    raise ValueError('a\\n' * 999 + '\\x1b')\n") == f"ValueError: {'a ' * 93}a…"
 
 
 def test_a_test_that_cannot_use_an_answer_names_its_line(run_one: RunOne) -> None:
@@ -128,7 +131,8 @@ def test_a_test_that_cannot_use_an_answer_names_its_line(run_one: RunOne) -> Non
 
 def test_arguments_arrive_as_copies(run_one: RunOne) -> None:
     """Written down as a difference: the test's own list is not the one the program changes."""
-    test = "def check(candidate):\n    mine = [3, 1]\n    assert candidate(mine, key=None) == [1, 3]\n    assert mine == [3, 1]\n"
+    test = "def check(candidate):\n    mine = [3, 1]\n    assert candidate(mine, key=None) == [1, 3]\n"
+    test += "    assert mine == [3, 1]\n"
 
     assert run_one("def f(x, key):\n    x.sort(key=key)\n    return x\n", test).outcome is Outcome.PASSED
 
@@ -160,11 +164,10 @@ def test_a_test_that_does_not_run_is_not_the_programs_fault(run_one: RunOne, nam
     assert verdict.message.startswith("the test ")
 
 
-def test_messages_have_no_machine_paths(sandbox: Sandbox, run_one: RunOne) -> None:
+def test_messages_have_no_machine_paths(run_one: RunOne) -> None:
     code = "import sys, os\ndef f(x):\n    raise ValueError(' '.join([sys.prefix, os.__file__, sys.executable]))\n"
 
     message = run_one(code).message
 
-    import sys
-
     assert sys.base_prefix not in message
+    assert "python" in message

@@ -51,7 +51,8 @@ def test_always_equal_objects_are_forged(run_one: RunOne, name: str) -> None:
 
 
 def test_always_equal_object_that_hides_its_module_equals_nothing(run_one: RunOne) -> None:
-    code = "class Same:\n    __eq__ = lambda self, other: True\nSame.__module__ = 'builtins'\ndef f(x):\n    return Same()\n"
+    code = "class Same:\n    __eq__ = lambda self, other: True\n    __module__ = 'builtins'\n"
+    code += "def f(x):\n    return Same()\n"
 
     assert run_one(code).outcome is Outcome.FAILED
 
@@ -64,7 +65,7 @@ FAILS = {
         "    setattr(builtins, name, lambda *a, **k: True)\ndef f(x):\n    return 1\n"
     ),
     "patched modules": (
-        "import copy, random, math\ncopy.deepcopy = random.randint = math.fabs = lambda *a: 0\ndef f(x):\n    return 0\n"
+        "import copy, random, math\ncopy.deepcopy = math.fabs = lambda *a: 0\ndef f(x):\n    return 0\n"
     ),
     "patched main module": "import sys\nsys.modules['__main__'].check = lambda c: None\ndef f(x):\n    return 1\n",
     "trace function that jumps over asserts": (

