@@ -1,46 +1,45 @@
-"""The web server: pages and JSON routes over one engine."""
+"""The web server: pages and the HTTP API over one engine."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import gradio as gr
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 
+from app.api.options import ApiOptions
+from app.api.request_log import RequestLog
+from app.api.routes import api_routes, counted_path, is_api
+from app.api.service import Service
 from app.chat_page import build_chat_page
 from app.look import HEAD, THEME
 from app.security import SecurityHeaders
-from model.interface import Engine, EngineError
+from model.interface import Engine
 
 
-def create_app(engine: Engine) -> FastAPI:
-    """The application: the chat page at `/`, the state of the engine at `/health`.
+def create_app(engine: Engine, options: ApiOptions | None = None, *, with_page: bool = True) -> FastAPI:
+    """The application: the chat page at `/`, the state of the engine at `/health`, and the routes of `app.api`, whose
+    `Service` is at `app.state.service`.
 
     The engine stays the caller's: whoever opened it closes it after the server has ended.
+
+    Args:
+        options: limits of the API. with_page: whether there is a chat page.
     """
+    service = Service(engine, options or ApiOptions())
     app = FastAPI(title="Persimmon workbench", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = service
     app.add_middleware(SecurityHeaders)
 
-    @app.get("/health")
-    def health() -> JSONResponse:
-        """What runs and how busy it is; status 503 once the engine takes no more requests."""
-        info = engine.info
-        state = {
-            "ready": True,
-            "model_name": info.model_name,
-            "device": info.device,
-            "dtype": info.dtype,
-            "attention_backend": info.attention_backend,
-            "context_length": info.context_length,
-            "notice": info.notice,
-        }
-        try:
-            stats = engine.stats()
-        except EngineError as error:
-            return JSONResponse(state | {"ready": False, "error": str(error)}, status_code=503)
-        return JSONResponse(state | {"stats": asdict(stats)})
+    def count(path: str, status: int, seconds: float) -> None:
+        service.counters.count(counted_path(path), status, seconds)
 
+    app.add_middleware(RequestLog, is_api=is_api, count=count)
+    app.router.routes.extend(api_routes(service))
+    if with_page:
+        _mount_page(app, engine)
+    return app
+
+
+def _mount_page(app: FastAPI, engine: Engine) -> None:
     page = build_chat_page(engine)
     gr.mount_gradio_app(
         app,
@@ -60,4 +59,3 @@ def create_app(engine: Engine) -> FastAPI:
     # server: three tabs being answered in one browser, or six idle ones, would leave none for a press of Stop. Without
     # it, a closed tab is noticed by its answer's own connection when the answer is next updated.
     page.config["connect_heartbeat"] = False
-    return app

@@ -13,7 +13,7 @@ from evals.export import escape_markdown
 from evals.record import RunRecord
 from evals.report.blocks import Block, Cell, Heading, Row, Text, make_table, number_cell
 from evals.report.boards import Board
-from evals.report.entries import Configuration
+from evals.report.entries import Configuration, Entry
 from evals.report.labels import data_name, row_labels
 from evals.report.leaderboard import board_title, column_name
 from evals.statistics import holm
@@ -60,12 +60,15 @@ def compare_pairs(board: Board, items: Items) -> pd.DataFrame:
         EvaluationError: items cannot be read or do not fit.
     """
     labels = row_labels(board.rows)
+    pairs = pairs_of(board)
+    results = {row: _results(board, row, items) for row in dict.fromkeys(row for pair in pairs for row in pair)}
     tables = []
-    for a, b in pairs_of(board):
-        shared = [task for task in board.columns if task in board.rows[a] and task in board.rows[b]]
-        results_a, results_b = (_results(board, row, shared, items) for row in (a, b))
-        tasks = {result.task for result in results_a} & {result.task for result in results_b}
-        compared = compare(*([result for result in each if result.task in tasks] for each in (results_a, results_b)))
+    for a, b in pairs:
+        shared = results[a].keys() & results[b].keys()
+        sides = (
+            [result for task in board.columns if task in shared for result in results[row][task]] for row in (a, b)
+        )
+        compared = compare(*sides)
         compared.insert(0, "a", pd.Series([labels[a]] * len(compared), dtype=object))
         compared.insert(1, "b", pd.Series([labels[b]] * len(compared), dtype=object))
         if len(compared):
@@ -114,15 +117,14 @@ def _family(board: Board, row: Configuration) -> str | None:
     return SUBJECT if model.get("family") is None and SUBJECT in name else model.get("family")
 
 
-def _results(board: Board, row: Configuration, tasks: Sequence[str], items: Items) -> list[ItemResult]:
-    """The items of one row, each task from the run it was taken from."""
-    by_run: dict[str, list[str]] = {}
-    runs = {}
-    for task in tasks:
-        run = board.rows[row][task].run
-        runs[run.run] = run
-        by_run.setdefault(run.run, []).append(task)
-    found: list[ItemResult] = []
-    for name, mine in by_run.items():
-        found += items(runs[name], frozenset(mine)) or []
+def _results(board: Board, row: Configuration, items: Items) -> dict[str, list[ItemResult]]:
+    """The items of one row by task, each task from the run it was taken from; without tasks whose items are not at
+    hand."""
+    by_run: dict[str, list[Entry]] = {}
+    for entry in board.rows[row].values():
+        by_run.setdefault(entry.run.run, []).append(entry)
+    found: dict[str, list[ItemResult]] = {}
+    for entries in by_run.values():
+        for result in items(entries[0].run, frozenset(entry.task.task for entry in entries)) or ():
+            found.setdefault(result.task, []).append(result)
     return found

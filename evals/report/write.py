@@ -67,7 +67,7 @@ def write_report(output: Path) -> list[Path]:
     written = []
     for name, text in render_files(read_sources(output)).items():
         path = output / name
-        content = text.encode("utf-8", errors="replace")  # a model's name may hold half a character
+        content = text.encode("utf-8")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

@@ -43,8 +43,8 @@ begin with a standard deviation below 0.1."""
 COMMON_EMBEDDING: Final = 0.02
 """Standard deviation of a vector that all of Llama's embeddings begin with, beside their own part of the same size. A
 head that looks at the previous token wants queries and keys that are the same at every place; Persimmon's have biases
-and MPT's scores ALiBi, while Llama's can only come from what its tokens share. Without it no letter was ever looked up
-in 2,350 steps (ARC Easy 29 %, chance 25)."""
+and MPT's scores ALiBi, while Llama's can only come from what its tokens share. With this and the scale the loss ends at
+0.37 nats instead of 0.43. Letters are still not looked up: ARC Easy is at chance."""
 TOKENIZER_DOCUMENTS: Final = 12_000
 """Documents whose words the vocabulary is trained on, all of the last mixture."""
 

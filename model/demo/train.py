@@ -90,6 +90,15 @@ def command(work: Path, *, seed: int, steps: int) -> list[str]:
     return [*launcher, "-m", "model.finetune", *chosen, *rates, "--no-shuffle", "--no-gradient-checkpointing"]
 
 
+def write_training_record(finetune: Path, destination: Path) -> None:
+    """Copy what fine-tuning says of the run, with the names of its files but not where this machine keeps them."""
+    record = json.loads(finetune.read_text(encoding="utf-8"))
+    record["base"]["source"] = Path(record["base"]["source"]).name
+    for name in ("checkpoint", "data", "output"):
+        record["settings"][name] = Path(record["settings"][name]).name
+    destination.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, train, install the folder."""
     parser = argparse.ArgumentParser(description="Train a bundled checkpoint from random weights on a CPU.")
@@ -106,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code:
         return code
     size = install_bundle(work / "trained", output)
-    shutil.copyfile(work / "trained" / "finetune.json", output.with_name(f"{output.name}.training.json"))
+    write_training_record(work / "trained" / "finetune.json", output.with_name(f"{output.name}.training.json"))
     shutil.copyfile(work / "trained" / "loss.csv", output.with_name(f"{output.name}.loss.csv"))
     shutil.rmtree(work)
     sys.stdout.write(f"{output}: {size:,} bytes\n")

@@ -1,0 +1,40 @@
+"""`POST /tokenize` and `/detokenize`: text to the model's token ids and back (the shapes are vLLM's)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.body import checked, read_object
+from app.api.errors import ApiError
+from app.api.prompts import check_token_ids, conversation
+from app.api.schemas import DetokenizeBody, TokenizeBody
+from app.api.service import Service
+
+
+async def tokenize(service: Service, request: Request) -> Response:
+    """Token ids of a text, or of a conversation in the model's format. A text gets what documents begin with, unless
+    `add_special_tokens` is false."""
+    body = checked(TokenizeBody, await read_object(request, service.options))
+    service.check_model(body.model)
+    engine = service.engine
+    if (body.prompt is None) == (body.messages is None):
+        raise ApiError(400, "a text or a conversation is split: give either prompt or messages", param="prompt")
+    if body.messages is not None:
+        text = engine.chat_template.render(conversation(body.messages))
+    else:
+        text = body.prompt or ""
+    tokenizer = engine.tokenizer
+    encode = tokenizer.encode if body.add_special_tokens is False else tokenizer.encode_prompt
+    tokens = await asyncio.to_thread(encode, text)
+    return JSONResponse({"count": len(tokens), "max_model_len": engine.info.context_length, "tokens": tokens})
+
+
+async def detokenize(service: Service, request: Request) -> Response:
+    """The text of token ids, as a whole document."""
+    body = checked(DetokenizeBody, await read_object(request, service.options))
+    service.check_model(body.model)
+    check_token_ids(service.engine, body.tokens, "tokens")
+    return JSONResponse({"prompt": await asyncio.to_thread(service.engine.tokenizer.decode, body.tokens)})
