@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals import environment
 from evals.errors import EvaluationError
+from evals.model_names import bundled_checkpoints, is_bundled, is_endpoint
 from evals.suites import SUITES, tasks_of
 
 if TYPE_CHECKING:
@@ -81,8 +82,6 @@ def at_least_one(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """`python -m evals run`: 0, or 1 if a model could not be evaluated in full."""
     environment.prepare(offline=False)
-    from evals.models import bundled_checkpoints, is_bundled, is_endpoint
-
     if options.models and options.checkpoint:
         raise EvaluationError("--models and --checkpoint were both given: name all models in --models")
     names = (options.models or options.checkpoint or ",".join(bundled_checkpoints())).split(",")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from evals import environment
 from evals.errors import EvaluationError
+from evals.model_names import find_checkpoint
 from evals.provenance import ROOT, git_state, hardware, public_path, versions
 from evals.texts import Texts, read_texts
 from model.interface import EngineError, EngineInfo
@@ -22,7 +23,6 @@ from model.interface import EngineError, EngineInfo
 if TYPE_CHECKING:
     from model.probes.loaded import LoadedModel
 
-BUNDLED_CHECKPOINT = "model/demo/persimmon-demo"
 EMPTY = "–"
 
 Record = TypeVar("Record", bound="MeasurementRecord")
@@ -70,7 +70,7 @@ class MeasurementRecord:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that all measurements take."""
-    parser.add_argument("--checkpoint", default=BUNDLED_CHECKPOINT, help="folder or Hub id (default: the bundled one)")
+    parser.add_argument("--checkpoint", default="persimmon-demo", help="folder or Hub id (default: the bundled one)")
     parser.add_argument("--revision", help="of a Hub checkpoint: branch, tag or commit")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, ...")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
@@ -102,9 +102,7 @@ def run(
     Returns:
         0, or 1 after one sentence on stderr.
     """
-    checkpoint = options.checkpoint
-    if checkpoint == BUNDLED_CHECKPOINT and not Path(checkpoint).exists():
-        checkpoint = str(ROOT / BUNDLED_CHECKPOINT)  # called from another folder
+    checkpoint = find_checkpoint(options.checkpoint)
     environment.prepare(offline=Path(checkpoint).is_dir())
     try:
         record = measure(checkpoint, read_texts(options.text), options)
@@ -199,13 +197,16 @@ def read_all(kind: type[Record], output: Path) -> list[Record]:
 
 def heading(record: MeasurementRecord) -> str:
     """What a record's tables stand under: the model and the text, and how it was computed."""
+    from evals.export import escape_markdown  # pandas comes with it, which `--help` does not wait for
+
     model, text = record.model, record.text
-    notice = f"\n{model['notice']}\n" if model["notice"] else ""
+    name, label, source = (escape_markdown(part) for part in (model["name"], text["label"], text["name"]))
+    notice = f"\n{escape_markdown(model['notice'])}\n" if model["notice"] else ""
     limit = "" if record.limit_tokens is None else f", cut to {record.limit_tokens:,} tokens"
     return (
-        f"### {model['name']} on {text['label']}\n\n"
+        f"### {name} on {label}\n\n"
         f"Weights {model['weights_sha256'][:8]} in {record.dtype} on {record.hardware['gpu'] or 'a CPU'}, "
-        f"{record.started[:10]}; {record.num_tokens:,} tokens of {text['num_texts']:,} texts ({text['name']}, "
+        f"{record.started[:10]}; {record.num_tokens:,} tokens of {text['num_texts']:,} texts ({source}, "
         f"{text['sha256'][:8]}){limit}.\n{notice}"
     )
 

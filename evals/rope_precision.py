@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals import measurement
-from evals.clustered import clustered_mean
 from evals.errors import EvaluationError
 from evals.measurement import EMPTY, MeasurementRecord, defined, percent
+from evals.statistics import clustered
 from evals.texts import SEPARATOR, Texts
 from model.interface import Engine, ScoreRequest
 
@@ -239,7 +239,7 @@ def summarise(
     nll = {name: each.nll[inside] for name, each in scores.items()}
     count = int(inside.sum())
     means = {name: float(values.mean()) if count else math.nan for name, values in nll.items()}
-    difference = clustered_mean(coarse.nll[inside] - fine.nll[inside], texts[inside])
+    difference = clustered((coarse.nll[inside] - fine.nll[inside]).tolist(), texts[inside].tolist())
     return PositionRange(
         first=first,
         last=last,

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Sequence
 from typing import Any
 
-from model.interface import TokenLogprob, Tokenizer
+from model.interface import Tokenizer, TokenLogprob
 
 LEAST = -9999.0  # OpenAI's stand-in for minus infinity, which JSON has not
 

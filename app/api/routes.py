@@ -115,7 +115,7 @@ def _check_key(request: Request, key: str | None) -> None:
     if key is None:
         return
     kind, _, given = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), key.encode()):
         raise ApiError(
             401,
             "the API key is missing or wrong: send the server's as Authorization: Bearer <key>",

@@ -22,10 +22,8 @@ async def tokenize(service: Service, request: Request) -> Response:
     engine = service.engine
     if (body.prompt is None) == (body.messages is None):
         raise ApiError(400, "a text or a conversation is split: give either prompt or messages", param="prompt")
-    if body.messages is not None:
-        text = engine.chat_template.render(conversation(body.messages))
-    else:
-        text = body.prompt or ""
+    turns = body.messages
+    text = (body.prompt or "") if turns is None else engine.chat_template.render(conversation(turns))
     tokenizer = engine.tokenizer
     encode = tokenizer.encode if body.add_special_tokens is False else tokenizer.encode_prompt
     tokens = await asyncio.to_thread(encode, text)

@@ -93,14 +93,14 @@ FULL = Sizes(
     prompts=(16, 256),
     answers=(16, 128),
     items=200,
-    tokens=60_000,
+    tokens=30_000,
     texts=2,
     text_tokens=2048,
     gap_prompt=3000,
     gap_stream=1000,
     rounds=3,
     decode_batches=(32, 16, 8, 4, 2, 1),
-    lm_batches=(64, 32, 16, 8, 4, 1),
+    lm_batches=(32, 16, 8, 4, 1),
     attentions=("sdpa", "eager"),
 )
 

@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code:
         return code
     size = install_bundle(work / "trained", output)
+    family.write_card(output)  # in place of the one that fine-tuning writes
     write_training_record(work / "trained" / "finetune.json", output.with_name(f"{output.name}.training.json"))
     shutil.copyfile(work / "trained" / "loss.csv", output.with_name(f"{output.name}.loss.csv"))
     shutil.rmtree(work)

@@ -18,7 +18,8 @@ from scripted_engine import ScriptedEngine
 from evals import __main__ as command
 from evals import command_report
 from evals.errors import EvaluationError
-from evals.models import BUNDLED_FOLDER, engine_model
+from evals.model_names import BUNDLED_FOLDER
+from evals.models import engine_model
 from evals.record import read_record
 from evals.run import evaluate
 from evals.suites import SUITES

@@ -10,15 +10,8 @@ import pytest
 from scripted_engine import ScriptedEngine
 
 from evals.errors import EvaluationError
-from evals.models import (
-    BUNDLED_FOLDER,
-    bundled_checkpoints,
-    engine_model,
-    find_checkpoint,
-    is_bundled,
-    is_endpoint,
-    with_chat_format,
-)
+from evals.model_names import BUNDLED_FOLDER, bundled_checkpoints, find_checkpoint, is_bundled, is_endpoint
+from evals.models import engine_model, with_chat_format
 
 Open = Callable[..., ScriptedEngine]
 
