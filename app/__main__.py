@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-import signal
 import socket
 import sys
-from types import FrameType
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Read when gradio and huggingface_hub are imported: nothing this program does is reported to anyone.
@@ -16,9 +15,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from model.interface import Engine
 
-SECONDS_TO_LET_CONNECTIONS_END = 1
+API_KEY_VARIABLE = "PERSIMMON_API_KEY"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,19 +39,33 @@ def main(arguments: list[str] | None = None) -> int:
         )
     with listener:
         try:
-            return _open_and_serve(options, listener)
-        except KeyboardInterrupt:  # while the model is loaded; later the server takes it
+            return _serve(options, listener)
+        except KeyboardInterrupt:  # before the server takes it
             return 130
 
 
-def _open_and_serve(options: argparse.Namespace, listener: socket.socket) -> int:
-    from model.interface import EngineError
-    from model.open_engine import DEMO_CHECKPOINT, open_engine
+def _serve(options: argparse.Namespace, listener: socket.socket) -> int:
+    from app.api.options import ApiOptions
+    from app.api.request_log import start_logging
+    from app.serving import AppServer
 
-    checkpoint = options.checkpoint or str(DEMO_CHECKPOINT)
-    print(f"Loading {checkpoint} …", flush=True)
-    try:
-        engine = open_engine(
+    start_logging(options.log_format)
+    api_options = ApiOptions(
+        api_key=options.api_key,
+        max_queue=options.max_queue,
+        request_timeout_s=options.request_timeout,
+        max_body_bytes=options.max_body_bytes,
+    )
+    # torch and gradio take seconds to import: the server answers meanwhile.
+
+    def open_engine() -> Engine:
+        import app.server  # noqa: F401
+        from model.open_engine import DEMO_CHECKPOINT
+        from model.open_engine import open_engine as open_checkpoint
+
+        checkpoint = options.checkpoint or str(DEMO_CHECKPOINT)
+        print(f"Loading {checkpoint} …", flush=True)
+        return open_checkpoint(
             checkpoint,
             revision=options.revision,
             device=options.device,
@@ -58,13 +73,32 @@ def _open_and_serve(options: argparse.Namespace, listener: socket.socket) -> int
             rope_position_dtype=options.rope_position_dtype,
             context_length=options.context_length,
         )
-    except EngineError as error:
-        return _fail(str(error))
-    try:
-        _serve(engine, listener)
-    finally:
-        engine.close()
-    return 0
+
+    def create(engine: Engine) -> FastAPI:
+        from app.server import create_app
+
+        return create_app(engine, api_options, with_page=not options.no_page)
+
+    return AppServer(
+        listener,
+        open_engine=open_engine,
+        create_app=create,
+        say_ready=lambda engine: _say_ready(engine, listener),
+        say_failed=_fail,
+        drain_s=options.drain_timeout,
+        step_s=options.step_timeout,
+    ).serve_until_told_to_end()
+
+
+def _say_ready(engine: Engine, listener: socket.socket) -> None:
+    info = engine.info
+    host, port = listener.getsockname()[:2]
+    if info.notice is not None:
+        print(f"Note: {info.notice}")
+    print(f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_backend}")
+    cached = (info.num_blocks - 1) * info.block_size
+    print(f"KV cache: {cached:,} tokens, shared by at most {info.max_num_requests} answers at once")
+    print(f"Ready: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -92,10 +126,66 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes a free one")
     parser.add_argument("--allow-remote", action="store_true", help="let --host be an address others can reach")
+    parser.add_argument("--no-page", action="store_true", help="serve the API only, without the chat page")
+    parser.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help=f"its first line is the key API clients must send; default: ${API_KEY_VARIABLE}; the page needs no key",
+    )
+    for name, default, text in (
+        ("max-queue", 256, "answers of API clients that may wait; more get status 429"),
+        ("max-body-bytes", 4 * 2**20, "size of the largest request"),
+    ):
+        parser.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=f"{text} (%(default)s)")
+    for name, seconds, text in (
+        ("request-timeout", 600.0, "longest time from a request to its last word"),
+        ("drain-timeout", 30.0, "how long answers may go on after SIGTERM"),
+        ("step-timeout", 600.0, "end with status 70 if one step of the engine takes longer; 0 is off"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=_seconds, default=seconds, metavar="SECONDS", help=f"{text} (%(default)g)"
+        )
+    parser.add_argument("--log-format", default="text", choices=("text", "json"), help="of the log on stderr")
     options = parser.parse_args(arguments)
+    try:
+        options.api_key = _api_key(options.api_key_file)
+    except (OSError, ValueError) as error:
+        parser.error(f"the API key cannot be used: {error}")
     if not 0 <= options.port <= 65535:
         parser.error(f"--port {options.port} is not allowed: a port is a number from 0 to 65535")
     return options
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give a whole number of at least 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give a number of seconds of at least 0")
+    return seconds
+
+
+def _api_key(file: Path | None) -> str | None:
+    """The key, which must be printable ASCII without blanks; it is never shown.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the key has other characters, or the file has none.
+    """
+    key = os.environ.get(API_KEY_VARIABLE) or None
+    if file is not None:
+        key = file.read_text().partition("\n")[0].strip()
+    if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
+        raise ValueError("it must be printable ASCII characters without blanks")
+    return key
 
 
 def _is_loopback(host: str) -> bool:
@@ -119,47 +209,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _serve(engine: Engine, listener: socket.socket) -> None:
-    import uvicorn
-
-    from app.server import create_app
-
-    class Server(uvicorn.Server):
-        """Says where it is once it answers, and ends answers first when it is told to end."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                info = engine.info
-                host, port = listener.getsockname()[:2]
-                if info.notice is not None:
-                    print(f"Note: {info.notice}")
-                print(f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_backend}")
-                cached = (info.num_blocks - 1) * info.block_size
-                print(f"KV cache: {cached:,} tokens, shared by at most {info.max_num_requests} answers at once")
-                print(f"Ready: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            engine.close()
-            await super().shutdown(sockets)
-
-    config = uvicorn.Config(
-        create_app(engine),
-        log_level="critical",
-        access_log=False,
-        timeout_graceful_shutdown=SECONDS_TO_LET_CONNECTIONS_END,
-    )
-    server = Server(config)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        server.should_exit = True
-
-    # uvicorn puts its own handlers in place while it runs and repeats the signal afterwards, to these.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    server.run(sockets=[listener])
 
 
 def _fail(sentence: str) -> int:

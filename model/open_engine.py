@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from model.checkpoint.special_tokens import special_tokens
 from model.engine.block_pool import BlockPool
 from model.engine.core import EngineCore
 from model.engine.engine import LocalEngine
+from model.engine.faults import SWITCH, cause_faults
 from model.engine.memory_plan import plan_memory
 from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
@@ -148,6 +150,8 @@ def open_engine(
         versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
     )
     runner = ModelRunner(model, num_blocks=plan.num_blocks, block_size=block_size)
+    if os.environ.get(SWITCH):
+        cause_faults(runner, os.environ[SWITCH])
     scheduler = Scheduler(
         BlockPool(plan.num_blocks, block_size, caches_prefixes=not model.config.keys_depend_on_prompt_length),
         max_num_requests=max_num_requests,

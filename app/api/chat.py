@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,7 @@ class OuterBlanks:
         return shown
 
 
-async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> AsyncIterator[dict[str, Any]]:
+async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> AsyncGenerator[dict[str, Any], None]:
     """What a stream sends: a role for every choice, their words, their ends, then the usage if wanted."""
     engine = service.engine
     envelope = service.envelope("chatcmpl", "chat.completion.chunk") | ({"usage": None} if with_usage else {})
@@ -148,7 +148,7 @@ async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> Asy
                 reason = FINISH_REASONS[chunk.completion.finish_reason]
                 yield envelope | {"choices": [_piece(index, {}, finish_reason=reason)]}
     finally:
-        await chunks.aclose()  # type: ignore[attr-defined]
+        await chunks.aclose()
     if with_usage:
         done = [one for one in finished if one is not None]
         yield envelope | {"choices": [], "usage": usage([len(wanted.prompt.token_ids)], done, n=num_choices)}

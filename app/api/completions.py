@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from app.api.streaming import EventStream, merged
 from app.api.unsupported import refuse_unsupported
 from model.interface import (
     Completion,
+    CompletionStream,
     ContextLengthExceeded,
     Priority,
     SamplingParams,
@@ -186,7 +187,7 @@ def _choices(service: Service, wanted: _Wanted, finished: Sequence[Completion]) 
     return choices
 
 
-async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> AsyncIterator[dict[str, Any]]:
+async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> AsyncGenerator[dict[str, Any], None]:
     """What a stream sends. The prompt to echo comes first, in one event with its log-probabilities."""
     engine, tokenizer = service.engine, service.engine.tokenizer
     envelope = service.envelope("cmpl", "text_completion") | ({"usage": None} if with_usage else {})
@@ -211,7 +212,7 @@ async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> Asy
             finished[index] = _nothing(wanted.prompts[index // wanted.n], ())
             yield envelope | {"choices": [_piece(index, "", None, "length")]}
     else:
-        streams = []
+        streams: list[CompletionStream] = []
         try:
             for prompt in wanted.prompts:
                 streams += engine.streams(prompt.token_ids, wanted.params, priority=wanted.priority)
@@ -233,7 +234,7 @@ async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> Asy
                 if chunk.text or logprobs or reason:
                     yield envelope | {"choices": [_piece(index, chunk.text, logprobs, reason)]}
         finally:
-            await chunks.aclose()  # type: ignore[attr-defined]
+            await chunks.aclose()
     if with_usage:
         lengths = [len(prompt.token_ids) for prompt in wanted.prompts]
         found = usage(lengths, [one for one in finished if one is not None], n=wanted.n)

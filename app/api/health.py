@@ -46,7 +46,7 @@ def _problem(service: Service) -> str | None:
     if service.gate.draining:
         return "the server is ending and takes no more requests"
     try:
-        service.engine.stats()
+        closed = service.engine.stats().is_closed
     except EngineError as error:
         return str(error)
-    return None
+    return "the engine takes no more requests" if closed else None

@@ -15,6 +15,7 @@ from app.api.options import ApiOptions
 from model.interface import Completion, Engine, FinishReason, Priority
 
 FINISH_REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "abort": "stop"}
+PRIORITIES: dict[str, Priority] = {"interactive": "interactive", "batch": "batch"}
 
 
 class Service:
@@ -48,9 +49,9 @@ class Service:
         if wanted is not None:
             return wanted
         header = request.headers.get("x-priority", "interactive")
-        if header == "interactive" or header == "batch":
-            return header
-        raise refused("X-Priority", header, "'interactive' or 'batch'")
+        if header not in PRIORITIES:
+            raise refused("X-Priority", header, "'interactive' or 'batch'")
+        return PRIORITIES[header]
 
     def envelope(self, prefix: str, kind: str) -> dict[str, Any]:
         """The fields every reply begins with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -23,7 +23,7 @@ HEADERS = {
 }
 
 
-async def merged(streams: Sequence[CompletionStream]) -> AsyncIterator[tuple[int, StreamChunk]]:
+async def merged(streams: Sequence[CompletionStream]) -> AsyncGenerator[tuple[int, StreamChunk], None]:
     """Chunks of all streams as they come, each with its stream's place; all streams are aborted when it is left."""
     try:
         if len(streams) == 1:
@@ -70,7 +70,12 @@ class EventStream(Response):
     """
 
     def __init__(
-        self, events: AsyncIterator[dict[str, Any]], *, ticket: Ticket, timeout_s: float, prompt_name: str = "prompt"
+        self,
+        events: AsyncGenerator[dict[str, Any], None],
+        *,
+        ticket: Ticket,
+        timeout_s: float,
+        prompt_name: str = "prompt",
     ) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
@@ -93,8 +98,8 @@ class EventStream(Response):
             note(scope, outcome="client gone")
         except Exception:
             logger.exception("a stream failed")
-            error = ApiError(500, "the server failed on this request: see its log", kind="server_error")
-            await self._fail(error, scope, receive, send)
+            failure = ApiError(500, "the server failed on this request: see its log", kind="server_error")
+            await self._fail(failure, scope, receive, send)
         finally:
             self._ticket.leave()
 
@@ -105,8 +110,7 @@ class EventStream(Response):
             await self._send(send, "[DONE]")
             await send({"type": "http.response.body", "body": b""})
         finally:
-            if hasattr(self._events, "aclose"):
-                await self._events.aclose()
+            await self._events.aclose()
 
     async def _send(self, send: Send, data: str) -> None:
         if not self._started:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from model.detokenizer import IncrementalDetokenizer
+from model.engine.faults import is_fatal, is_out_of_memory
 from model.engine.metrics import Metrics
-from model.engine.model_runner import ModelRunner
+from model.engine.model_runner import ModelRunner, StepResult
 from model.engine.prompt_lookup import PromptLookup
 from model.engine.request import Event, Request
 from model.engine.sampler import Sampled
@@ -23,6 +25,8 @@ from model.interface import (
     TokenLogprob,
     TokenScore,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class EngineCore:
@@ -104,7 +108,11 @@ class EngineCore:
 
     def step(self) -> None:
         """Compute one batch and deliver its results. If the computation fails, the requests in it get the error and
-        the others go on."""
+        the others go on; if memory runs out, its halves are computed one after the other.
+
+        Raises:
+            Exception: the device cannot go on (`model.engine.faults.is_fatal`).
+        """
         self._propose_drafts()
         scheduled = self.scheduler.schedule()
         if not scheduled:
@@ -112,17 +120,8 @@ class EngineCore:
         now = self._clock()
         for item in scheduled:
             self._count_prompt(item, now)
-        try:
-            result = self.runner.run(scheduled)
-        except Exception as error:
-            wrapped = error if isinstance(error, EngineError) else None
-            if wrapped is None:
-                wrapped = EngineError(f"the model failed on this batch: {type(error).__name__}: {error}")
-                wrapped.__cause__ = error
-            for item in scheduled:
-                self._fail(item.request, wrapped)
-            return
-        accepted = {request: len(tokens) - 1 for request, tokens in result.tokens}
+        results, scheduled = self._compute(scheduled)
+        accepted = {request: len(tokens) - 1 for result in results for request, tokens in result.tokens}
         for item in scheduled:
             request = item.request
             rejected = item.num_draft_tokens - accepted.get(request, 0) if item.num_draft_tokens else 0
@@ -130,15 +129,41 @@ class EngineCore:
             self.metrics.num_draft_tokens += item.num_draft_tokens
             self.metrics.num_accepted_tokens += item.num_draft_tokens - rejected
         num_generated = self.metrics.num_generated_tokens
-        for request, logprob, is_greedy in result.scores:  # before the tokens, of which the first may be the last
-            self._collect_score(request, logprob, is_greedy)
-        for request, tokens in result.tokens:
-            self._append_all(request, tokens)
-        for request, hidden_state in result.hidden_states:
-            self._end(request, hidden_state)
+        for result in results:
+            for request, logprob, is_greedy in result.scores:  # before the tokens, of which the first may be the last
+                self._collect_score(request, logprob, is_greedy)
+            for request, tokens in result.tokens:
+                self._append_all(request, tokens)
+            for request, hidden_state in result.hidden_states:
+                self._end(request, hidden_state)
         for item in scheduled:
             self._go_on(item.request)
         self.metrics.step(self._clock(), self.metrics.num_generated_tokens - num_generated)
+
+    def _compute(self, scheduled: list[Scheduled]) -> tuple[list[StepResult], list[Scheduled]]:
+        """What was computed, and which items that was; the others' requests have failed."""
+        try:
+            return [self.runner.run(scheduled)], scheduled
+        except Exception as error:
+            if len(scheduled) == 1 or not is_out_of_memory(error):
+                self._fail_batch(scheduled, error)
+                if is_fatal(error):
+                    raise
+                return [], []
+            logger.warning("memory ran out in a batch of %d requests: computing its halves", len(scheduled))
+        # Here, not above: while an error is handled its traceback keeps the batch's tensors.
+        half = len(scheduled) // 2
+        first, first_done = self._compute(scheduled[:half])
+        second, second_done = self._compute(scheduled[half:])
+        return first + second, first_done + second_done
+
+    def _fail_batch(self, scheduled: Sequence[Scheduled], error: Exception) -> None:
+        wrapped = error if isinstance(error, EngineError) else None
+        if wrapped is None:
+            wrapped = EngineError(f"the model failed on this batch: {type(error).__name__}: {error}")
+            wrapped.__cause__ = error
+        for item in scheduled:
+            self._fail(item.request, wrapped)
 
     def _propose_drafts(self) -> None:
         if not self.num_draft_tokens:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from model.engine.core import EngineCore
@@ -79,11 +80,14 @@ class LocalEngine:
         self._closed = threading.Event()
         self._submission = threading.Lock()  # a request is queued before the end mark or refused
         self._stats = core.stats()
+        self._step_began_s: float | None = None
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
     def stats(self) -> EngineStats:
-        return self._stats
+        began = self._step_began_s
+        age = 0.0 if began is None else time.monotonic() - began
+        return replace(self._stats, step_age_s=age, is_closed=self._closed.is_set())
 
     def generate(
         self,
@@ -307,12 +311,15 @@ class LocalEngine:
         error: Exception = EngineClosed("the engine was closed while the request ran")
         try:
             while self._take_commands():
+                self._step_began_s = time.monotonic()
                 self._core.step()
+                self._step_began_s = None
                 self._stats = self._core.stats()
         except Exception as failure:
             logger.exception("the engine loop failed")
             error = EngineClosed(f"the engine loop failed ({type(failure).__name__}: {failure}): restart it")
             error.__cause__ = failure
+        self._step_began_s = None
         with self._submission:
             self._closed.set()
         while not self._commands.empty():  # requests that came in before the end mark

@@ -74,6 +74,8 @@ class EngineStats:
         num_draft_tokens, num_accepted_tokens: of speculative decoding.
         ttft_s, inter_token_s: of the last requests and tokens.
         tokens_per_s: generated, over the last 10 seconds.
+        step_age_s: how long the step now being computed has taken so far; 0 between steps.
+        is_closed: whether the engine takes no more requests: it was closed, or its loop failed.
     """
 
     num_running: int
@@ -92,6 +94,8 @@ class EngineStats:
     ttft_s: Latency | None = None
     inter_token_s: Latency | None = None
     tokens_per_s: float = 0.0
+    step_age_s: float = 0.0
+    is_closed: bool = False
 
     @property
     def prefix_hit_rate(self) -> float | None:

@@ -1,0 +1,251 @@
+"""From a listening socket to a served model, and to its end.
+
+The server answers from the start: until the model is loaded, and again while it ends, with 503 and how soon to come
+again, so that whoever starts, balances and stops servers can tell what it is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import uvicorn
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.errors import unavailable
+from app.api.service import Service
+from model.interface import Engine, EngineError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+SECONDS_TO_LET_CONNECTIONS_END = 1
+SECONDS_TO_CLOSE_THE_ENGINE = 15.0
+TICKS_BETWEEN_LOOKS = 10  # of 0.1 s, uvicorn's
+GIL_SWITCH_S = 0.0005
+"""Python's own 5 ms: so long the engine's thread may keep the event loop's waiting, at every read and write of every
+connection."""
+EXIT_INTERRUPTED = 130
+EXIT_STUCK = 70  # EX_SOFTWARE: a supervisor starts the process again
+
+
+class FrontDoor:
+    """The ASGI application that is there before the model is."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.app is not None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == "/health/live":
+            await JSONResponse({"live": True})(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in ("/health", "/health/ready"):
+            state = {"ready": False, "error": "the model is being loaded"}
+            await JSONResponse(state, status_code=503)(scope, receive, send)
+        elif scope["type"] == "http":
+            await unavailable("the model is being loaded: try again later").response()(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1013})  # try again later
+
+
+class AppServer(uvicorn.Server):
+    """Opens an engine, serves it, and ends.
+
+    Args:
+        listener: a listening socket.
+        open_engine: called in a thread of its own.
+        create_app: the application over the engine.
+        say_ready: called once requests are answered. say_failed: called with why the server ends; the exit status.
+        drain_s: how long after SIGTERM answers may go on. step_s: how long one step of the engine may take, 0 for any
+            time; a stuck engine cannot be woken, so the process ends for its supervisor.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        open_engine: Callable[[], Engine],
+        create_app: Callable[[Engine], FastAPI],
+        say_ready: Callable[[Engine], None],
+        say_failed: Callable[[str], int],
+        drain_s: float,
+        step_s: float,
+    ) -> None:
+        self._door = FrontDoor()
+        super().__init__(
+            uvicorn.Config(
+                self._door,
+                log_level="critical",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=SECONDS_TO_LET_CONNECTIONS_END,
+            )
+        )
+        self._listener = listener
+        self._open_engine = open_engine
+        self._create_app = create_app
+        self._say_ready = say_ready
+        self._say_failed = say_failed
+        self._drain_s = drain_s
+        self._step_s = step_s
+        self._engine: Engine | None = None
+        self._service: Service | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leave_lifespan = asyncio.Event()
+        self._signal: int | None = None
+        self._failure: str | None = None
+
+    def serve_until_told_to_end(self) -> int:
+        """The process's exit status: 0, or 1 where the model cannot be loaded or the engine failed."""
+
+        def end(number: int, frame: FrameType | None) -> None:
+            self.handle_exit(number, frame)
+
+        sys.setswitchinterval(GIL_SWITCH_S)
+        # uvicorn puts its own handlers in place while it runs and repeats the signal afterwards, to these.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        self.run(sockets=[self._listener])
+        if self._failure is not None:
+            status = self._say_failed(self._failure)
+        elif self._engine is None and self._signal == signal.SIGINT:
+            status = EXIT_INTERRUPTED
+        else:
+            status = 0
+        if self._engine is None:  # still being loaded by a thread that cannot be stopped
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._signal = sig
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tasks.append(asyncio.create_task(self._load()))
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_BETWEEN_LOOKS == 0 and self._engine is not None:
+            self._look_after(self._engine)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._service is not None:
+            self._service.gate.draining = True
+        if self._engine is not None:
+            if self._signal == signal.SIGTERM:
+                await self._drain(self._engine)
+            await self._close(self._engine)
+        await super().shutdown(sockets)
+        self._leave_lifespan.set()
+        for task in self._tasks:
+            if self._engine is None:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _load(self) -> None:
+        try:
+            engine = await asyncio.wrap_future(_in_thread(self._open_engine))
+        except EngineError as error:
+            self._fail(str(error))
+            return
+        except Exception as error:
+            logger.exception("the model could not be loaded")
+            self._fail(f"the model could not be loaded ({type(error).__name__}: {error})")
+            return
+        try:
+            app = self._create_app(engine)
+        except BaseException:
+            engine.close()
+            raise
+        self._engine = engine
+        self._service = app.state.service
+        entered = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self._live(app, entered)))
+        await entered.wait()
+        self._door.app = app
+        self._say_ready(engine)
+
+    async def _live(self, app: FastAPI, entered: asyncio.Event) -> None:
+        """The application's lifespan, from its start to its end in one task."""
+        async with app.router.lifespan_context(app):
+            entered.set()
+            await self._leave_lifespan.wait()
+
+    def _look_after(self, engine: Engine) -> None:
+        """End the process if the engine has failed or hangs."""
+        stats = engine.stats()
+        if stats.is_closed and not self.should_exit:
+            self._fail("the engine failed: see the log above, and start the server again")
+        elif self._step_s and stats.step_age_s > self._step_s:
+            _die(
+                f"one step of the engine has taken {stats.step_age_s:.0f} s, more than --step-timeout {self._step_s:g}"
+            )
+
+    async def _drain(self, engine: Engine) -> None:
+        """Let answers end, for a while."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._drain_s
+        while loop.time() < end and not self.force_exit:
+            stats = engine.stats()
+            admitted = self._service.gate.num_admitted if self._service is not None else 0
+            if stats.is_closed or not (stats.num_running or stats.num_waiting or admitted):
+                return
+            await asyncio.sleep(0.05)
+        logger.warning("some answers were cut: they took longer than the %g s they had to end", self._drain_s)
+
+    async def _close(self, engine: Engine) -> None:
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(_in_thread(engine.close)), SECONDS_TO_CLOSE_THE_ENGINE)
+        except TimeoutError:
+            _die(f"the engine did not end within {SECONDS_TO_CLOSE_THE_ENGINE:g} s")
+
+    def _fail(self, sentence: str) -> None:
+        self._failure = sentence
+        self.should_exit = True
+
+
+def _in_thread(function: Callable[[], Result]) -> Future[Result]:
+    """The result of a call in a thread that does not keep the process alive."""
+    future: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            result = function()
+        except BaseException as error:
+            if not future.cancelled():
+                future.set_exception(error)
+        else:
+            if not future.cancelled():
+                future.set_result(result)
+
+    threading.Thread(target=call, name="engine-keeper", daemon=True).start()
+    return future
+
+
+def _die(sentence: str) -> None:
+    """End at once, with what every thread is doing: a thread that hangs would never let the process end."""
+    logger.critical(sentence)
+    faulthandler.dump_traceback(all_threads=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_STUCK)
