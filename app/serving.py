@@ -174,14 +174,21 @@ class AppServer(uvicorn.Server):
             return
         try:
             app = self._create_app(engine)
-        except BaseException:
+            entered = asyncio.Event()
+            lifespan = asyncio.create_task(self._live(app, entered))
+            self._tasks.append(lifespan)
+            waiting = asyncio.create_task(entered.wait())
+            await asyncio.wait({lifespan, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not entered.is_set():
+                waiting.cancel()
+                lifespan.result()  # raises what went wrong
+        except Exception as error:
             engine.close()
-            raise
+            logger.exception("the application could not be started")
+            self._fail(f"the application could not be started ({type(error).__name__}: {error})")
+            return
         self._engine = engine
         self._service = app.state.service
-        entered = asyncio.Event()
-        self._tasks.append(asyncio.create_task(self._live(app, entered)))
-        await entered.wait()
         self._door.app = app
         self._say_ready(engine)
 

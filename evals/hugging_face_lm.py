@@ -17,6 +17,21 @@ from evals.errors import EvaluationError
 from evals.generation_options import sampling_options
 
 
+class ContinuingHFLM(HFLM):  # type: ignore[misc]  # lm-eval has no types
+    """`HFLM` whose answers keep the blanks they begin with.
+
+    HFLM decodes an answer as a document of its own, and a SentencePiece tokenizer drops a document's first blank: the
+    first line of every HumanEval answer of Persimmon or Llama loses a blank of its indentation and none can run.
+    """
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        if isinstance(tokens, int) or not skip_special_tokens:
+            return str(super().tok_decode(tokens, skip_special_tokens=skip_special_tokens))
+        before = self.tok_encode("a", add_special_tokens=False)
+        whole = super().tok_decode([*before, *tokens], skip_special_tokens=True)
+        return str(whole).removeprefix(super().tok_decode(before, skip_special_tokens=True))
+
+
 class _KeepingHook:
     """Stands in for lm-eval's cache hook, which is told of every answer as it comes."""
 

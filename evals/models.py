@@ -106,12 +106,12 @@ def engine_model(engine: Engine) -> OpenModel:
 
 
 def open_hugging_face(checkpoint: str, options: ModelOptions) -> OpenModel:
-    """A checkpoint in lm-eval's hf back-end: its own settings, but for our choice of BOS, device and dtype."""
+    """A checkpoint in lm-eval's hf back-end: its own settings, but for our choice of BOS, device and dtype, and with the
+    blanks that answers begin with."""
     import torch
-    from lm_eval.models.huggingface import HFLM
     from transformers import AutoConfig, AutoTokenizer
 
-    from evals.hugging_face_lm import HuggingFaceLM
+    from evals.hugging_face_lm import ContinuingHFLM, HuggingFaceLM
     from model.checkpoint.describe import describe
     from model.open_engine import choose_device, choose_dtype
 
@@ -122,7 +122,7 @@ def open_hugging_face(checkpoint: str, options: ModelOptions) -> OpenModel:
     if tokenizer.eos_token_id is None:  # as Persimmon's on the Hub; HFLM cannot do without
         config = AutoConfig.from_pretrained(checkpoint, revision=options.revision)
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
-    inner = HFLM(
+    inner = ContinuingHFLM(
         pretrained=checkpoint,
         revision=options.revision or "main",
         tokenizer=tokenizer,

@@ -26,12 +26,13 @@ def record_task(task: Any, samples: Sequence[Sample], items: Sequence[ItemRecord
     metadata = task.config.metadata
     facts = [fact for fact in lm.facts if fact.task == name]
     scored = [item for item in items if not item.failed]
-    common = Counter(item.answer for item in scored).most_common(1)
+    runs_code = bool(metadata.get("runs_code"))
+    # A program's answer is its outcome: that all pass, or none, is the score itself.
+    common = [] if runs_code else Counter(item.answer for item in scored).most_common(1)
     tokens = sum(fact.num_prompt_tokens + fact.num_answer_tokens for fact in facts)
     seconds, resumed = lm.seconds[name], lm.num_resumed[name]
     timed = seconds > 0 and not resumed
     generative = task.OUTPUT_TYPE == "generate_until"
-    runs_code = bool(metadata.get("runs_code"))
     chances = [1 / len(sample["doc"]["choices"]["label"]) for sample in samples if "choices" in sample["doc"]]
     says_unreadable = any("unreadable" in sample for sample in samples)
     return TaskRecord(

@@ -8,6 +8,7 @@ longest one's; the end of a document is not spelt out.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.requests import Request
@@ -45,7 +46,7 @@ async def generate(service: Service, request: Request) -> Response:
     tokenizer = service.engine.tokenizer
     # Adept's begins documents with the token that ends them.
     begin = list(tokenizer.eos_token_ids[:1]) if body.add_BOS else []
-    token_ids = [begin + tokenizer.encode(prompt) for prompt in prompts]
+    token_ids = [begin + one for one in await asyncio.to_thread(lambda: list(map(tokenizer.encode, prompts)))]
     if not all(token_ids):
         raise ApiError(400, "prompts holds an empty one: empty prompts require add_BOS=true", param="prompts")
     lengths = [len(one) for one in token_ids]

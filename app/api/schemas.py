@@ -6,7 +6,7 @@ Types are strict: a number in quotes is no number. Fields that are not here are 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -113,6 +113,3 @@ class AdeptBody(_Body):
     add_BOS: bool = Field(False, description="a boolean value")
     random_seed: int | None = Field(None, description="a positive integer")
     no_log: bool = Field(False, description="a boolean value")
-
-
-Content: TypeAlias = dict[str, Any]

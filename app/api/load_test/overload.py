@@ -45,7 +45,7 @@ async def overload(client: httpx.AsyncClient, *, clients: int, seconds: float, t
             statuses[reply.status_code] += 1
             if reply.status_code == 429:
                 refusals.append(time.perf_counter() - began)
-                await asyncio.sleep(0.25)  # quicker than Retry-After says, but no busy loop
+                await asyncio.sleep(1.0)  # what Retry-After says at least
 
     await asyncio.gather(*(ask(place) for place in range(clients)))
     await settled(client)
