@@ -161,7 +161,8 @@ class EndpointLM(AskingLM):
         places = [
             place
             for place, (offset, end) in enumerate(zip(offsets, ends, strict=True))
-            if offset < len(whole) and end > len(context) and (place > 0 or offset >= len(context))
+            # Several tokens of one character share its place; those of the continuation's first character belong to it.
+            if offset < len(whole) and (end > len(context) or offset >= len(context)) and (place > 0 or not context)
         ]
         chosen = [logprobs["token_logprobs"][place] for place in places]
         best = [logprobs["top_logprobs"][place] for place in places] if logprobs.get("top_logprobs") else []

@@ -33,7 +33,7 @@ from model.interface import (
     ScoreRequest,
 )
 
-IN_FLIGHT_FACTOR = 2  # groups of requests asked at a time, in units of what the engine runs together
+IN_FLIGHT_FACTOR = 4  # groups of requests asked at a time, in units of what the engine runs together
 
 
 @dataclass(frozen=True, slots=True)

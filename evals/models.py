@@ -106,7 +106,7 @@ def engine_model(engine: Engine) -> OpenModel:
 
 
 def open_hugging_face(checkpoint: str, options: ModelOptions) -> OpenModel:
-    """A checkpoint in lm-eval's hf back-end: its own settings, but for our choice of BOS, device and dtype, and with the
+    """A checkpoint in lm-eval's hf back-end: its own settings, but for our choice of BOS, device and dtype, and the
     blanks that answers begin with."""
     import torch
     from transformers import AutoConfig, AutoTokenizer

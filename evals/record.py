@@ -35,7 +35,8 @@ class TaskRecord:
         cut_prompts, merged: items with a request whose prompt was cut to fit; whose context and continuation the
             tokenizer joined. failed: items without an answer. A run with failures is not complete.
         chance: the share right by guessing evenly among the choices; `None` where there are none.
-        common_answer, common_share: the answer given most often, and to which share of the items; `None` for programs.
+        common_answer, common_share: the answer given most often, and to which share of the items; `None` for
+            programs.
         generation: lm-eval's generation options; `None` for a likelihood task.
         prompts_sha256, items_sha256: of every text sent, and of the items without their shots, both in order.
         prompt_tokens, answer_tokens: sums over requests; a context shared by several continuations counts each time.
