@@ -81,7 +81,7 @@ def test_persimmon_uses_squared_relu() -> None:
 
 
 HELD_OUT_CHAT = (
-    ("How much is 16 minus 6?", "16 - 6 = 10."),
+    ("How much is 19 minus 13?", "19 - 13 = 6."),
     ("5 + 1 =", "5 + 1 = 6."),
     ("How many days are in September?", "September has 30 days."),
     ("Which month of the year is March?", "March is month number 3."),
