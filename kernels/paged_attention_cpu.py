@@ -40,7 +40,8 @@ class _Group:
 
     Attributes:
         rows: packed new tokens, [num_seqs * query_len]; a slice where they follow one another.
-        blocks: [num_seqs * num_blocks] int64; `None` if all tokens are new.
+        blocks: [num_seqs * num_blocks] int64, or the slice of a single sequence's blocks where they follow one another
+            in the cache, so that nothing need be gathered; `None` if all tokens are new.
         distances: [num_seqs, query_len, num_blocks * block_size] int64, key position less query position.
         visible: [num_seqs, 1, query_len, num_blocks * block_size] bool; `None` if a query sees every key.
         bias: ALiBi's, once made.
@@ -49,7 +50,7 @@ class _Group:
     rows: Tensor | slice
     num_seqs: int
     query_len: int
-    blocks: Tensor | None
+    blocks: Tensor | slice | None
     distances: Tensor | None
     visible: Tensor | None
     bias: Tensor | None = None
@@ -109,14 +110,21 @@ def _group(
     if not in_one_piece or query_start_loc[chosen[-1] + 1] - first != len(chosen) * query_len:
         starts = torch.tensor([query_start_loc[index] for index in chosen])
         rows = (starts[:, None] + torch.arange(query_len)).flatten()
+    blocks = block_tables[chosen, :num_blocks].flatten()
     return _Group(
         rows=rows,
         num_seqs=len(chosen),
         query_len=query_len,
-        blocks=block_tables[chosen, :num_blocks].flatten(),
+        blocks=_as_slice(blocks) if len(chosen) == 1 else blocks,
         distances=distances,
         visible=None if bool(visible.all()) else visible[:, None],
     )
+
+
+def _as_slice(blocks: Tensor) -> Tensor | slice:
+    first = int(blocks[0])
+    in_order = bool((blocks == torch.arange(first, first + len(blocks))).all())
+    return slice(first, first + len(blocks)) if in_order else blocks
 
 
 def paged_attention_cpu(
@@ -157,9 +165,12 @@ def paged_attention_cpu(
 
 
 def _gather(
-    blocks: Tensor, num_seqs: int, key_cache: Tensor, value_cache: Tensor, workspace: Workspace
+    blocks: Tensor | slice, num_seqs: int, key_cache: Tensor, value_cache: Tensor, workspace: Workspace
 ) -> tuple[Tensor, Tensor]:
     """Cached keys and values, each [num_seqs, num_kv_heads, num_blocks * block_size, head_dim]."""
+    if isinstance(blocks, slice):
+        key, value = (cache[blocks].view(1, -1, *cache.shape[2:]).transpose(1, 2) for cache in (key_cache, value_cache))
+        return key, value
     size = len(blocks) * key_cache[0].numel()
     memory = workspace.take(2 * size, key_cache.dtype)
     gathered = []

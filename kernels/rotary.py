@@ -20,3 +20,17 @@ def apply_rotary_reference(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     cos, sin = cos[:, None], sin[:, None]
     first, second, rest = torch.split(states, [half, half, states.shape[-1] - 2 * half], dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
+
+
+def apply_rotary_to_both_reference(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`apply_rotary_reference` on queries and keys in one: half as many operations, which is what the time of a
+    step with few tokens goes into.
+
+    Args:
+        query: [num_tokens, num_heads, head_dim]; key: [num_tokens, num_kv_heads, head_dim].
+
+    Returns:
+        Two new tensors of these shapes.
+    """
+    both = apply_rotary_reference(torch.cat((query, key), dim=1), cos, sin)
+    return both[:, : query.shape[1]], both[:, query.shape[1] :]

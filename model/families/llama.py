@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels.rotary import apply_rotary_reference
+from kernels.rotary import apply_rotary_to_both_reference
 from model.chat_template import TranscriptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
@@ -126,7 +126,7 @@ class LlamaAttention(nn.Module):
             projection(hidden_states).unflatten(-1, (-1, self.head_dim))  # [num_tokens, num(_kv)_heads, head_dim]
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = apply_rotary_reference(query, cos, sin), apply_rotary_reference(key, cos, sin)
+        query, key = apply_rotary_to_both_reference(query, key, cos, sin)
         attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
         return self.o_proj(attended.flatten(1))  # type: ignore[no-any-return]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels.rotary import apply_rotary_reference
+from kernels.rotary import apply_rotary_to_both_reference
 from kernels.squared_relu import squared_relu_linear_reference
 from model.chat_template import AdeptChatTemplate
 from model.checkpoint.config_json import require, require_flag
@@ -127,8 +127,7 @@ class PersimmonAttention(nn.Module):
         # rows are head-major: q, k, v of head 0, then of head 1, ...
         qkv = self.query_key_value(hidden_states).view(-1, self.num_heads, 3, self.head_dim)
         query, key, value = qkv.unbind(dim=2)  # [num_tokens, num_heads, head_dim]
-        query = apply_rotary_reference(self.q_layernorm(query), cos, sin)
-        key = apply_rotary_reference(self.k_layernorm(key), cos, sin)
+        query, key = apply_rotary_to_both_reference(self.q_layernorm(query), self.k_layernorm(key), cos, sin)
         attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
         return self.dense(attended.flatten(1))  # type: ignore[no-any-return]
 

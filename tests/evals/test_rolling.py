@@ -88,19 +88,19 @@ def test_the_default_windows_are_hugging_faces(
         theirs.extend((context, continuation) for _, context, continuation in requests)
         return [(0.0, False)] * len(requests)
 
-    score = engine.score
+    score = engine.ascore
 
-    def note_ours(requests: list[ScoreRequest], **options: Any) -> Any:
+    async def note_ours(requests: list[ScoreRequest], **options: Any) -> Any:
         ours.extend((list(one.context_token_ids), list(one.continuation_token_ids)) for one in requests)
-        return score(requests, **options)
+        return await score(requests, **options)
 
     monkeypatch.setattr(hugging_face, "_loglikelihood_tokens", note_theirs)
-    monkeypatch.setattr(engine, "score", note_ours)
+    monkeypatch.setattr(engine, "ascore", note_ours)
     hugging_face.loglikelihood_rolling(requests(), disable_tqdm=True)
     lm = EngineLM(engine, progress=False)
     lm.loglikelihood_rolling(requests())
     assert len(theirs) > 2 * len(TEXTS)
-    assert sorted(ours) == sorted(theirs)  # two batches may be in flight
+    assert sorted(ours) == sorted(theirs)
     assert not any(fact.prompt_cut or fact.failed for fact in lm.facts)
 
 

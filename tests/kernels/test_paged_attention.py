@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.paged_attention import paged_attention_reference, write_kv_reference
-from kernels.rotary import apply_rotary_reference
+from kernels.rotary import apply_rotary_reference, apply_rotary_to_both_reference
 
 HEAD_DIM, BLOCK_SIZE = 8, 4
 
@@ -70,3 +70,12 @@ def test_rotary_turns_pairs_and_leaves_the_rest() -> None:
     torch.testing.assert_close(rotated[..., :6].double(), torch.cat((turned.real, turned.imag), -1), atol=1e-6, rtol=0)
     assert torch.equal(rotated[..., 6:], states[..., 6:])
     assert torch.equal(rotated[0], states[0])
+
+
+def test_rotary_of_both_is_that_of_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(3, 4, 10, generator=generator), torch.randn(3, 2, 10, generator=generator)
+    angles = torch.randn(3, 3, generator=generator)
+    both = apply_rotary_to_both_reference(query, key, angles.cos(), angles.sin())
+    for together, alone in zip(both, (query, key), strict=True):
+        assert torch.equal(together, apply_rotary_reference(alone, angles.cos(), angles.sin()))

@@ -14,9 +14,15 @@ NUM_HEADS, HEAD_DIM, BLOCK_SIZE, NUM_BLOCKS = 6, 8, 4, 90
 
 
 def both(
-    sequences: list[tuple[int, int]], *, num_kv_heads: int, alibi: bool, dtype: torch.dtype, workspace: Workspace
+    sequences: list[tuple[int, int]],
+    *,
+    num_kv_heads: int,
+    alibi: bool,
+    dtype: torch.dtype,
+    workspace: Workspace,
+    scattered: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each sequence is (cached tokens, new tokens); blocks are scattered and hold rubbish where nobody wrote."""
+    """Each sequence is (cached tokens, new tokens); blocks hold rubbish where nobody wrote."""
     generator = torch.Generator().manual_seed(len(sequences))
 
     def random(*shape: int) -> torch.Tensor:
@@ -24,6 +30,8 @@ def both(
 
     key_cache, value_cache = random(2, NUM_BLOCKS, BLOCK_SIZE, num_kv_heads, HEAD_DIM)
     order = (torch.randperm(NUM_BLOCKS - 1, generator=generator) + 1).tolist()
+    if not scattered:
+        order.sort(reverse=True)
     tables = [[order.pop() for _ in range(-(-(old + new) // BLOCK_SIZE))] for old, new in sequences]
     slots = [
         table[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE
@@ -107,3 +115,20 @@ def test_sequences_are_grouped_by_new_tokens_and_length() -> None:
     assert [group.num_seqs for group in plan.groups] == [1, 3, 2]
     plan = plan_attention_cpu([0, 3, 6, 8], [20, 21, 22], torch.ones(3, 9, dtype=torch.int64), block_size=BLOCK_SIZE)
     assert [(group.num_seqs, group.query_len) for group in plan.groups] == [(2, 3), (1, 2)]
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+@pytest.mark.parametrize("sequences", [[(10, 1)], [(10, 3)], [(7, 1), (70, 2)], [(3, 1), (90, 1), (8, 4)]])
+def test_blocks_that_follow_one_another_are_not_gathered(sequences: list[tuple[int, int]], alibi: bool) -> None:
+    workspace = Workspace()
+    attended, expected = both(
+        sequences, num_kv_heads=3, alibi=alibi, dtype=torch.float32, workspace=workspace, scattered=False
+    )
+    torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
+    assert workspace._memory == {}  # each is a group of its own
+
+
+def test_only_rising_blocks_are_a_slice() -> None:
+    tables = torch.tensor([[4, 5, 6], [6, 5, 4], [4, 6, 8]])
+    plans = [plan_attention_cpu([0, 1], [11], table[None], block_size=BLOCK_SIZE) for table in tables]
+    assert [isinstance(plan.groups[0].blocks, slice) for plan in plans] == [True, False, False]

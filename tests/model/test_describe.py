@@ -33,6 +33,7 @@ def published(**changes: object) -> Description:
     """Persimmon-8B, FACTS section 1."""
     values = {
         "name": "adept/persimmon-8b-base",
+        "revision": None,
         "family": "persimmon",
         "num_parameters": 9_397_175_296,
         "vocab_size": 262_144,
@@ -45,6 +46,7 @@ def published(**changes: object) -> Description:
         "tokenizer_sha256": "1" * 64,
         "licence": "apache-2.0",
         "notice": None,
+        "prompts_begin_with_bos": False,
         "dtype": "bfloat16",
         "weight_bytes": 2 * 9_397_175_296,
         "kv_bytes_per_token": 589_824,

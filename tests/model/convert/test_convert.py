@@ -511,6 +511,8 @@ def test_a_signal_leaves_nothing(
     monkeypatch.setattr("model.checkpoint.convert.__main__.ProgressBar", Signalling)
     source = make_release().write(tmp_path / "release")
     before = signal.getsignal(signal.SIGTERM)
+    # A shell that starts the tests in the background has SIGINT ignored.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main(["--source", str(source), "--destination", str(tmp_path / "converted")])
         assert (status, capsys.readouterr().err) == (130, "the conversion was interrupted: nothing was left behind\n")
@@ -518,6 +520,7 @@ def test_a_signal_leaves_nothing(
         assert (name, stopped.code) == ("SIGTERM", 128 + signal.SIGTERM)  # noqa: PT017
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["release"]
 
 

@@ -51,7 +51,7 @@ def test_muon_moves_the_layers_matrices_only(
         learning_rate=1.0,
         matrix_learning_rate=2.0,
         weight_decay=0.5,
-        learning_rate_of={"norm": 3.0, "down_proj": 4.0, "4h_to_h": 4.0},
+        learning_rate_of={"norm": 3.0, "down_proj.weight": 4.0, "4h_to_h.weight": 4.0},
     )
     optimizer = make_optimizer(model, settings)
     muon, adamw = optimizer._parts
