@@ -25,7 +25,10 @@ def run(options: argparse.Namespace) -> int:
     """`python -m evals rescore`: 0 if every verdict came out as recorded, else 1."""
     from evals.code_runner import run_programs, use_sandbox
     from evals.command_compare import find_run
-    from evals.sandbox import Program, open_sandbox
+    from evals.item_record import read_items
+    from evals.record import ITEMS_NAME
+    from evals.sandbox import open_sandbox
+    from evals.tasks.programs import program_of
 
     record = find_run(options.output, options.run)
     folder = options.output / "runs" / record.run
@@ -37,21 +40,15 @@ def run(options: argparse.Namespace) -> int:
     different = 0
     for task in tasks:
         rows = _samples(folder, task)
-        programs = [
-            Program(
-                code=row["filtered_resps"][0]["code"], test=row["doc"]["test"], entry_point=row["doc"]["entry_point"]
-            )
-            for row in rows
-        ]
+        before = [item.outcome for item in read_items(folder / ITEMS_NAME) if item.task == task]
         with use_sandbox(sandbox):
-            verdicts = run_programs(programs)
+            verdicts = run_programs([program_of(task, row["doc"], row["resps"][0][0]) for row in rows])
         passed = sum(verdict.outcome == "passed" for verdict in verdicts)
         print(f"{task}: {passed} of {len(verdicts)} pass")
-        for row, verdict in zip(rows, verdicts, strict=True):
-            before = row["filtered_resps"][0]["outcome"]
-            if verdict.outcome != before:
+        for row, verdict, recorded in zip(rows, verdicts, before, strict=True):
+            if verdict.outcome != recorded:
                 different += 1
-                print(f"  {row['doc']['id']}: {verdict.outcome} ({verdict.message}), recorded as {before}")
+                print(f"  {row['doc']['id']}: {verdict.outcome} ({verdict.message}), recorded as {recorded}")
             if verdict.suspicions:
                 print(f"  {row['doc']['id']}: {verdict.outcome}, suspicious: {'; '.join(verdict.suspicions)}")
     return int(different > 0)

@@ -39,33 +39,37 @@ def program_code(prompt: str, entry_point: str, answer: str, *, cut: Callable[[s
     return prompt + cut(answer)
 
 
+CUTS: dict[str, Callable[[str], str]] = {"adept_humaneval": cut_body, "standard_humaneval": str}
+"""How each task cuts an answer that holds no code block: lm-eval's own leaves it as the stop strings did."""
+
+
+def program_of(task: str, doc: Mapping[str, Any], answer: str) -> Program:
+    """The program that `task` makes of an answer to an item."""
+    code = program_code(doc["prompt"], doc["entry_point"], answer, cut=CUTS[task])
+    return Program(code=code, test=doc["test"], entry_point=doc["entry_point"])
+
+
 def run_tests(responses: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
     """lm-eval's `custom` filter: every program is run against its item's tests, all of them in one go.
 
     Returns:
         for each answer `outcome` (see `evals.sandbox.Outcome`), `message`, `suspicions` and `code`.
     """
-    return _run(responses, docs, cut_body)
+    return _run("adept_humaneval", responses, docs)
 
 
 def run_uncut_tests(
     responses: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]]
 ) -> list[list[dict[str, Any]]]:
-    """As :func:`run_tests`, with answers as long as the model's stop strings left them, as lm-eval's own task."""
-    return _run(responses, docs, str)
+    """:func:`run_tests` for lm-eval's own task."""
+    return _run("standard_humaneval", responses, docs)
 
 
 def _run(
-    responses: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]], cut: Callable[[str], str]
+    task: str, responses: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]]
 ) -> list[list[dict[str, Any]]]:
     programs = [
-        Program(
-            code=program_code(doc["prompt"], doc["entry_point"], answer, cut=cut),
-            test=doc["test"],
-            entry_point=doc["entry_point"],
-        )
-        for answers, doc in zip(responses, docs, strict=True)
-        for answer in answers
+        program_of(task, doc, answer) for answers, doc in zip(responses, docs, strict=True) for answer in answers
     ]
     verdicts = iter(zip(programs, run_programs(programs), strict=True))
     return [

@@ -34,7 +34,8 @@ def numbered() -> Callable[[str], str]:
 
 def test_a_question_streams_is_stopped_and_tried_again(open_tab: OpenTab) -> None:
     numbers = itertools.count(1)
-    engine = ScriptedEngine(lambda prompt: f" try {next(numbers)}: {LONG_ANSWER}", tokens_per_s=200)
+    # Slow enough for a busy machine: at this rate the page's 256 tokens last over 8 seconds.
+    engine = ScriptedEngine(lambda prompt: f" try {next(numbers)}: {LONG_ANSWER}", tokens_per_s=30)
     tab = open_tab(engine)
     tab.ask("Hello?")
     tab.answers.filter(has_text="word1").wait_for()

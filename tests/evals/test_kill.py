@@ -36,7 +36,9 @@ def start(output: Path) -> subprocess.Popen[str]:
 
 
 def answers_kept(output: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") - 1 for path in output.glob("unfinished/*.jsonl"))
+    """How many requests have an answer; one asked again has two lines."""
+    lines = [line for path in output.glob("unfinished/*.jsonl") for line in path.read_bytes().split(b"\n")[1:-1]]
+    return len({line.partition(b",")[0] for line in lines})
 
 
 def test_killed_three_times(tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_killed_three_times(tmp_path: Path) -> None:
     assert len(rows[1]) == 400
     assert [task.correct for task in records[0].tasks] == [task.correct for task in records[1].tasks]
     assert sum(task.num_resumed for task in records[0].tasks) == 0
-    # Choices of one item are asked together: of those whose last were missing, all were asked again.
+    # Choices of one item (at most 5) are asked together: of the one that each kill caught half written, all were again.
     resumed = sum(task.num_resumed for task in records[1].tasks)
-    assert kept - 4 < resumed <= kept, moments
+    assert kept - 3 * 4 <= resumed <= kept, moments
     assert list((killed / "unfinished").iterdir()) == []
