@@ -58,6 +58,10 @@ class AskingLM(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
     def in_flight(self) -> int:
         """How many groups of requests are asked at a time."""
 
+    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> Any:
+        """TemplateLM wants one for its own `loglikelihood`, in whose place each model here has another."""
+        raise EvaluationError("token ids cannot be scored without their text: ask by loglikelihood")
+
     def session(self) -> AbstractAsyncContextManager[object]:
         """What is open while requests are asked."""
         return nullcontext()

@@ -108,9 +108,6 @@ class EndpointLM(AskingLM):
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         raise EvaluationError("whole texts cannot be scored through an endpoint: use the checkpoint itself")
 
-    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> Any:
-        raise NotImplementedError
-
     def _ask_alone(self, requests: list[Instance], ask: Any, verb: str, quiet: bool) -> list[Any]:
         return self.ask_all(requests, [[place] for place in range(len(requests))], ask, verb, quiet=quiet)
 

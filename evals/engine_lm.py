@@ -242,12 +242,6 @@ class EngineLM(AskingLM):
             for request, pair, one, score in zip(requests, pairs, sent, scores, strict=True)
         ]
 
-    def _loglikelihood_tokens(
-        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **_: Any
-    ) -> list[tuple[float, bool]]:
-        """Required by TemplateLM; :meth:`loglikelihood` does not pass through it."""
-        raise NotImplementedError
-
     def _split(self, context: str, continuation: str) -> _Pair:
         """Token ids of a context and its continuation, as `TemplateLM.loglikelihood` splits them."""
         if not continuation:

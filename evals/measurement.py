@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from evals import environment
 from evals.errors import EvaluationError
 from evals.model_names import find_checkpoint
-from evals.provenance import ROOT, git_state, hardware, public_path, versions
+from evals.provenance import ROOT, git_state, hardware, model_identity, versions
 from evals.texts import Texts, read_texts
 from model.interface import EngineError, EngineInfo
 
@@ -29,7 +30,7 @@ Record = TypeVar("Record", bound="MeasurementRecord")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasurementRecord:
+class MeasurementRecord(ABC):
     """What every such record says. Undefined values are `None`, never 0.
 
     Attributes:
@@ -54,9 +55,9 @@ class MeasurementRecord:
     git: dict[str, Any]
 
     @classmethod
+    @abstractmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """The record that `asdict` gave, read back from JSON; TypeError or KeyError if it lacks or adds a key."""
-        raise NotImplementedError
 
     @property
     def file_name(self) -> str:
@@ -123,17 +124,7 @@ def common_fields(
     """Values of :class:`MeasurementRecord` that do not depend on what is measured."""
     return {
         "started": started.isoformat(timespec="seconds"),
-        "model": {
-            "name": info.model_name,
-            "source": public_path(info.source),
-            "revision": info.revision,
-            "family": info.family,
-            "num_parameters": info.num_parameters,
-            "weights_sha256": info.weights_sha256,
-            "tokenizer_sha256": info.tokenizer_sha256,
-            "licence": info.licence,
-            "notice": info.notice,
-        },
+        "model": model_identity(info),
         "device": info.device,
         "dtype": info.dtype,
         "text": texts.described(),

@@ -21,7 +21,7 @@ from evals.endpoint_lm import EndpointLM
 from evals.engine_lm import EngineLM
 from evals.errors import EvaluationError
 from evals.model_names import HUGGING_FACE, find_checkpoint, is_endpoint
-from evals.provenance import public_path, versions
+from evals.provenance import model_identity, public_path, versions
 from model.interface import Engine, EngineInfo
 
 Backend = Literal["engine", "hf", "endpoint"]
@@ -231,18 +231,7 @@ def with_chat_format(model: OpenModel, chat: bool) -> OpenModel:
 
 def describe_model(info: EngineInfo) -> dict[str, Any]:
     """The identity of the answers: what is asked."""
-    return {
-        "name": info.model_name,
-        "source": public_path(info.source),
-        "revision": info.revision,
-        "family": info.family,
-        "num_parameters": info.num_parameters,
-        "weights_sha256": info.weights_sha256,
-        "tokenizer_sha256": info.tokenizer_sha256,
-        "licence": info.licence,
-        "notice": info.notice,
-        "bos": info.prompts_begin_with_bos,
-    }
+    return model_identity(info) | {"bos": info.prompts_begin_with_bos}
 
 
 def describe_engine(info: EngineInfo) -> dict[str, Any]:

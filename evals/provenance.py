@@ -7,7 +7,12 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from model.interface import EngineInfo
+
+if TYPE_CHECKING:
+    from model.probes.loaded import LoadedModel
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("lm-eval", "datasets", "transformers", "tokenizers", "sentencepiece", "torch", "triton", "pandas")
@@ -24,6 +29,21 @@ def public_path(text: str) -> str:
         return text
     resolved = path.resolve()
     return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else resolved.name
+
+
+def model_identity(model: EngineInfo | LoadedModel) -> dict[str, Any]:
+    """Which weights and tokenizer, from where."""
+    return {
+        "name": model.model_name,
+        "source": public_path(model.source),
+        "revision": model.revision,
+        "family": model.family,
+        "num_parameters": model.num_parameters,
+        "weights_sha256": model.weights_sha256,
+        "tokenizer_sha256": model.tokenizer_sha256,
+        "licence": model.licence,
+        "notice": model.notice,
+    }
 
 
 def hardware(device: str) -> dict[str, Any]:

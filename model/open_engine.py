@@ -10,13 +10,7 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoint.card import read_card
-from model.checkpoint.config_json import read_json
-from model.checkpoint.errors import CheckpointError
-from model.checkpoint.fingerprint import file_sha256, weights_sha256
-from model.checkpoint.load import load_model
-from model.checkpoint.source import resolve
-from model.checkpoint.special_tokens import special_tokens
+from model.checkpoint.loaded import load_checkpoint
 from model.engine.block_pool import BlockPool
 from model.engine.core import EngineCore
 from model.engine.engine import LocalEngine
@@ -26,7 +20,6 @@ from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
 from model.interface import EngineInfo, InvalidRequest
 from model.layers.attention import ATTENTION_BACKEND
-from model.tokenizer import load_tokenizer, tokenizer_file
 
 logger = logging.getLogger(__name__)
 
@@ -101,18 +94,10 @@ def open_engine(
             f"max_num_batched_tokens={max_num_batched_tokens} is not allowed: it must be at least "
             f"max_num_requests={max_num_requests}"
         )
-    source = resolve(checkpoint, revision=revision)
-    folder = source.folder
-    config = read_json(folder / "config.json")
-    special = special_tokens(folder, config)
-    tokenizer = load_tokenizer(folder, special)
-    card = read_card(folder, name=checkpoint)
-    model = load_model(folder, device=torch_device, dtype=torch_dtype, rope_position_dtype=position_dtype)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            f"{tokenizer_file(folder)} has {tokenizer.vocab_size} tokens but the weights have only "
-            f"{model.config.vocab_size}: tokenizer and weights do not belong together"
-        )
+    loaded = load_checkpoint(
+        checkpoint, revision=revision, device=torch_device, dtype=torch_dtype, rope_position_dtype=position_dtype
+    )
+    model = loaded.model
     own_length = model.config.context_length
     context_length = own_length if context_length is None else context_length
     if context_length < 2 or (context_length > own_length and not model.config.can_exceed_context_length):
@@ -128,25 +113,25 @@ def open_engine(
     )
     logger.info("%s", plan)
     info = EngineInfo(
-        model_name=Path(checkpoint).name,
-        source=source.name,
-        revision=source.revision,
-        family=config["model_type"],
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        model_name=loaded.model_name,
+        source=loaded.source,
+        revision=loaded.revision,
+        family=loaded.family,
+        num_parameters=loaded.num_parameters,
         vocab_size=model.config.vocab_size,
         context_length=context_length,
-        weights_sha256=weights_sha256(folder),
-        tokenizer_sha256=file_sha256(tokenizer_file(folder)),
-        prompts_begin_with_bos=special.prompts_begin_with_bos,
-        device=str(torch_device),
-        dtype=str(torch_dtype).removeprefix("torch."),
+        weights_sha256=loaded.weights_sha256,
+        tokenizer_sha256=loaded.tokenizer_sha256,
+        prompts_begin_with_bos=loaded.special.prompts_begin_with_bos,
+        device=loaded.device,
+        dtype=loaded.dtype,
         rope_position_dtype=rope_position_dtype,
         attention_backend=ATTENTION_BACKEND,
         block_size=block_size,
         num_blocks=plan.num_blocks,
         max_num_requests=max_num_requests,
-        notice=card.notice,
-        licence=card.licence,
+        notice=loaded.notice,
+        licence=loaded.licence,
         versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
     )
     runner = ModelRunner(model, num_blocks=plan.num_blocks, block_size=block_size)
@@ -160,10 +145,14 @@ def open_engine(
     )
     return LocalEngine(
         EngineCore(
-            runner, scheduler, tokenizer, eos_token_ids=special.eos_token_ids, num_draft_tokens=num_draft_tokens
+            runner,
+            scheduler,
+            loaded.tokenizer,
+            eos_token_ids=loaded.special.eos_token_ids,
+            num_draft_tokens=num_draft_tokens,
         ),
         info=info,
-        tokenizer=tokenizer,
+        tokenizer=loaded.tokenizer,
         chat_template=model.chat_template,
         max_request_tokens=min(context_length, plan.num_tokens),
         hidden_size=model.config.hidden_size,

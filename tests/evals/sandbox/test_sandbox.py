@@ -278,6 +278,8 @@ def test_the_strongest_level_comes_first() -> None:
     try:
         chosen = open_sandbox()
     except SandboxUnavailable as error:
+        if os.environ.get("CI"):  # where bubblewrap is installed
+            raise
         pytest.skip(str(error))
 
     assert chosen.level is Level.BUBBLEWRAP or Level.BUBBLEWRAP in chosen.refused
