@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[CsvCell]]) -> str:
-    """Comma-separated values with a header, as RFC 4180 has them but with bare newlines between rows.
+    """Comma-separated values with a header, as RFC 4180 has them.
 
     A text that a spreadsheet would run as a formula gets an apostrophe in front, unless it is a number. `None` and NaN
     are empty fields: what is undefined is not 0.
@@ -25,8 +25,8 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[CsvCell]]) -> str:
     Raises:
         ValueError: a row has another number of cells than there are columns.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)  # ends rows with \r\n, so that both characters are quoted inside a cell
     writer.writerow([guarded(name) for name in columns])
     for row in rows:
         if len(row) != len(columns):

@@ -11,7 +11,7 @@ from app.export import FORMULA_STARTS, to_csv
 
 
 def read(text: str) -> list[list[str]]:
-    return list(csv.reader(io.StringIO(text)))
+    return list(csv.reader(io.StringIO(text, newline="")))
 
 
 def test_texts_read_back_as_they_were() -> None:
