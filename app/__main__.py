@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from app.store import Database, StoreError, default_data_folder
 
 # Read when gradio and huggingface_hub are imported: nothing this program does is reported to anyone.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from model.interface import Engine
 
 API_KEY_VARIABLE = "PERSIMMON_API_KEY"
+DATABASE_NAME = "app.sqlite3"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,12 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
         )
     with listener:
         try:
-            return _serve(options, listener)
+            if options.no_page:
+                return _serve(options, listener, None)
+            with contextlib.closing(Database(options.data_folder / DATABASE_NAME)) as database:
+                return _serve(options, listener, database)
+        except StoreError as error:
+            return _fail(str(error))
         except KeyboardInterrupt:  # before the server takes it
             return 130
 
 
-def _serve(options: argparse.Namespace, listener: socket.socket) -> int:
+def _serve(options: argparse.Namespace, listener: socket.socket, database: Database | None) -> int:
     from app.api.options import ApiOptions
     from app.api.request_log import start_logging
     from app.serving import AppServer
@@ -77,7 +86,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket) -> int:
     def create(engine: Engine) -> FastAPI:
         from app.server import create_app
 
-        return create_app(engine, api_options, with_page=not options.no_page)
+        return create_app(engine, api_options, with_pages=not options.no_page, database=database)
 
     return AppServer(
         listener,
@@ -126,7 +135,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes a free one")
     parser.add_argument("--allow-remote", action="store_true", help="let --host be an address others can reach")
-    parser.add_argument("--no-page", action="store_true", help="serve the API only, without the chat page")
+    parser.add_argument("--no-page", action="store_true", help="serve the API only, without pages")
+    parser.add_argument(
+        "--data-folder",
+        metavar="FOLDER",
+        type=Path,
+        default=default_data_folder(),
+        help="where conversations are kept (%(default)s)",
+    )
     parser.add_argument(
         "--api-key-file",
         metavar="FILE",

@@ -9,8 +9,12 @@ import gradio as gr
 
 from model.interface import EngineInfo
 
-_CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-_CLIPBOARD = Path(__file__).with_name("clipboard.js").read_text(encoding="utf-8")
+_FOLDER = Path(__file__).parent
+# The app's own style, then each page's, which begins its selectors with an id of its own.
+_CSS = "\n".join(
+    path.read_text(encoding="utf-8") for path in (_FOLDER / "style.css", *sorted(_FOLDER.glob("*/style.css")))
+)
+_CLIPBOARD = (_FOLDER / "clipboard.js").read_text(encoding="utf-8")
 
 # In the head, not as Gradio's `css`, which puts a class of its own before every selector, so that none matches
 # anything outside the page's content.
@@ -61,6 +65,11 @@ def header_html(info: EngineInfo) -> str:
     if info.notice is None:
         return header
     return f'{header}<p class="notice" role="note">{html.escape(info.notice)}</p>'
+
+
+def problem_html(error: Exception) -> str:
+    """Why something was not done, for a `gr.Markdown` of the class `problem`, which is hidden while it is empty."""
+    return f'<p role="alert">{html.escape(str(error))}</p>'
 
 
 def _parameters(number: int) -> str:

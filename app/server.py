@@ -1,4 +1,4 @@
-"""The web server: pages and the HTTP API over one engine."""
+"""The web server: pages and the HTTP API."""
 
 from __future__ import annotations
 
@@ -9,20 +9,30 @@ from app.api.options import ApiOptions
 from app.api.request_log import RequestLog
 from app.api.routes import api_routes, counted_path, is_api
 from app.api.service import Service
-from app.chat_page import build_chat_page
+from app.context import AppContext
 from app.look import HEAD, THEME
+from app.pages import build_pages
 from app.security import SecurityHeaders
+from app.store import Database
+from app.visitors import BrowserCookie
 from model.interface import Engine
 
 
-def create_app(engine: Engine, options: ApiOptions | None = None, *, with_page: bool = True) -> FastAPI:
-    """The application: the chat page at `/`, the state of the engine at `/health`, and the routes of `app.api`, whose
-    `Service` is at `app.state.service`.
+def create_app(
+    engine: Engine,
+    options: ApiOptions | None = None,
+    *,
+    with_pages: bool = True,
+    database: Database | None = None,
+) -> FastAPI:
+    """The application: the pages, with the chat at `/`, the state of the engine at `/health`, and the routes of
+    `app.api`, whose `Service` is at `app.state.service`.
 
     The engine stays the caller's: whoever opened it closes it after the server has ended.
 
     Args:
-        options: limits of the API. with_page: whether there is a chat page.
+        options: limits of the API. with_pages: whether there are pages beside it.
+        database: where pages keep what outlives the server, also the caller's; `None` keeps it in memory.
     """
     service = Service(engine, options or ApiOptions())
     app = FastAPI(title="Persimmon workbench", docs_url=None, redoc_url=None, openapi_url=None)
@@ -34,16 +44,17 @@ def create_app(engine: Engine, options: ApiOptions | None = None, *, with_page: 
 
     app.add_middleware(RequestLog, is_api=is_api, count=count)
     app.router.routes.extend(api_routes(service))
-    if with_page:
-        _mount_page(app, engine)
+    if with_pages:
+        _mount_pages(app, AppContext(engines={engine.info.model_name: engine}, database=database or Database(None)))
     return app
 
 
-def _mount_page(app: FastAPI, engine: Engine) -> None:
-    page = build_chat_page(engine)
+def _mount_pages(app: FastAPI, context: AppContext) -> None:
+    app.add_middleware(BrowserCookie)
+    pages = build_pages(context)
     gr.mount_gradio_app(
         app,
-        page,
+        pages,
         path="/",
         theme=THEME,
         head=HEAD,
@@ -58,4 +69,4 @@ def _mount_page(app: FastAPI, engine: Engine) -> None:
     # Gradio keeps a connection open for every tab to notice when it is closed, but a browser opens only six to one
     # server: three tabs being answered in one browser, or six idle ones, would leave none for a press of Stop. Without
     # it, a closed tab is noticed by its answer's own connection when the answer is next updated.
-    page.config["connect_heartbeat"] = False
+    pages.config["connect_heartbeat"] = False

@@ -25,10 +25,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running program and its address."""
+    folder = str(tmp_path_factory.mktemp("data"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", "0", "--device", "cpu"],
+        [sys.executable, "-m", "app", "--port", "0", "--device", "cpu", "--data-folder", folder],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

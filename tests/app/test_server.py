@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,6 +14,7 @@ from scripted_engine import ScriptedEngine
 
 from app.__main__ import main
 from app.server import create_app
+from app.visitors import COOKIE
 
 
 def test_health_tells_what_runs_until_the_engine_closes() -> None:
@@ -59,6 +61,27 @@ def test_other_machines_are_let_in_only_when_asked_for(host: str, capsys: pytest
     assert "--allow-remote" in capsys.readouterr().err
 
 
+def test_a_data_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--port", "0", "--data-folder", str(tmp_path / "file")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: the database {tmp_path / 'file' / 'app.sqlite3'} cannot be used")
+    assert message.count("\n") == 1
+
+
+def test_a_browser_keeps_its_cookie_and_an_api_client_gets_none() -> None:
+    engine = ScriptedEngine()
+    with TestClient(create_app(engine)) as client:
+        assert "set-cookie" not in client.get("/health").headers
+        cookie = client.get("/").headers["set-cookie"]
+        assert cookie.startswith(f"{COOKIE}=")
+        assert "HttpOnly; SameSite=Lax; Path=/" in cookie
+        assert "set-cookie" not in client.get("/").headers
+        client.cookies.clear()
+        assert client.get("/").headers["set-cookie"] != cookie
+    engine.close()
+
+
 def test_a_wrong_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--prot", "1"], ["--port", "99999"], ["--dtype", "int3"]):
         with pytest.raises(SystemExit) as ended:
@@ -68,9 +91,10 @@ def test_a_wrong_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_is_not_there_is_one_sentence() -> None:
+def test_a_checkpoint_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    missing = ["--checkpoint", "no-such-folder/at-all/here", "--data-folder", str(tmp_path)]
     ended = subprocess.run(
-        [sys.executable, "-m", "app", "--port", "0", "--checkpoint", "no-such-folder/at-all/here"],
+        [sys.executable, "-m", "app", "--port", "0", *missing],
         capture_output=True,
         text=True,
         timeout=120,

@@ -57,7 +57,7 @@ def serve() -> Iterator[Callable[..., Served]]:
 
         def start(engine: Engine | None = None, options: ApiOptions | None = None, **script: Any) -> Served:
             engine = ScriptedEngine(**script) if engine is None else engine
-            app = create_app(engine, options, with_page=False)
+            app = create_app(engine, options, with_pages=False)
             server = uvicorn.Server(
                 uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from app.chat_session import Answer, Conversation
+from app.chat.conversation import Answer, Conversation
 
 ChatbotMessage = dict[str, object]
 

@@ -14,15 +14,16 @@ from typing import Any
 
 import gradio as gr
 
-from app.answer_view import chatbot_messages, from_markdown
-from app.chat_session import AnswerStream, ChatSettings, Conversation, LiveAnswers
-from app.look import header_html
+from app.chat.conversation import Conversation
+from app.chat.session import AnswerStream, LiveAnswers
+from app.chat.settings import ChatSettings
+from app.chat.view import chatbot_messages, from_markdown
+from app.context import AppContext
+from app.look import header_html, problem_html
 from model.interface import Engine, EngineError, EngineInfo, InvalidRequest
 
 Updates = dict[Any, Any]
 """New values of Gradio components; those not in it stay as they are."""
-
-MAX_WAITING_EVENTS = 1000
 
 PRESETS: dict[str, tuple[float, float, int, float, float]] = {
     "Greedy": (0.0, 1.0, 0, 0.0, 1.0),
@@ -51,15 +52,9 @@ LATEX_DELIMITERS = [
 ]
 
 
-def build_chat_page(engine: Engine) -> gr.Blocks:
-    """The page, ready to be mounted."""
-    info = engine.info
-    with gr.Blocks(title=f"Chat with {info.model_name}", analytics_enabled=False) as page:
-        _Chat(engine)
-    # Answers wait in the engine's queue, where they can be stopped and say so, never in Gradio's.
-    page.max_threads = max(page.max_threads, 4 * info.max_num_requests, 256)
-    page.queue(max_size=MAX_WAITING_EVENTS, api_open=False)
-    return page
+def build_page(context: AppContext) -> None:
+    """The page, into the Blocks around it."""
+    _Chat(context.default)
 
 
 class _Chat:
@@ -74,7 +69,7 @@ class _Chat:
             with gr.Column(scale=3, min_width=300, elem_id="chat-column"):
                 self.conversation = gr.State(Conversation())
                 self.chatbot = _chatbot(info)
-                self.problem = gr.Markdown("", elem_id="problem", sanitize_html=False)
+                self.problem = gr.Markdown("", elem_id="problem", elem_classes="problem", sanitize_html=False)
                 with gr.Row(elem_id="write-row"):
                     self.box = gr.Textbox(
                         label="Your message",
@@ -272,7 +267,7 @@ class _Chat:
         return {self.chatbot: self._messages(conversation), self.conversation: conversation}
 
     def _problem(self, error: Exception) -> Updates:
-        return {self.problem: f'<p role="alert">{html.escape(str(error))}</p>'}
+        return {self.problem: problem_html(error)}
 
 
 def _chatbot(info: EngineInfo) -> gr.Chatbot:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.answer_view import FACTS_MARK, answer_facts, chatbot_messages, from_markdown, to_markdown
-from app.chat_session import Answer, Conversation
+from app.chat.conversation import Answer, Conversation
+from app.chat.view import FACTS_MARK, answer_facts, chatbot_messages, from_markdown, to_markdown
 from model.interface import Completion, FinishReason, Timing
 
 

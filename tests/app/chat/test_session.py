@@ -10,17 +10,15 @@ from typing import Any
 import pytest
 from scripted_engine import ScriptedEngine
 
-from app.chat_session import (
+from app.chat.conversation import Answer, Conversation
+from app.chat.session import (
     LONGEST_WAIT_S,
     SHORTEST_BETWEEN_UPDATES_S,
-    Answer,
     AnswerStream,
-    ChatSettings,
-    Conversation,
     LiveAnswers,
-    parse_stop_strings,
     without_started_stop,
 )
+from app.chat.settings import ChatSettings, parse_stop_strings
 from model.interface import (
     MAX_SEED,
     ChatMessage,

@@ -1,0 +1,1 @@
+"""The chat page: a conversation with a model, and what each answer took."""

@@ -1,0 +1,145 @@
+"""Answers being written, without any page around them.
+
+`AnswerStream` is one running request of the engine: it reads the engine at most half a second at a time, so that
+whoever shows it can notice that nobody looks any more, and it always aborts the request when it is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from app.chat.conversation import Answer, Conversation
+from app.chat.settings import ChatSettings
+from model.interface import Completion, Engine, EngineError, StreamChunk
+
+LONGEST_WAIT_S = 0.5  # Gradio notices a closed tab only when a handler yields
+SHORTEST_BETWEEN_UPDATES_S = 1 / 12  # more often costs server time that no reader sees
+
+
+class AnswerStream:
+    """The answer to a conversation's last question, as the engine writes it.
+
+    Raises:
+        InvalidRequest: a setting breaks its rule, or the prompt is too long; nothing has been started then.
+        EngineClosed: the engine takes no requests any more.
+    """
+
+    def __init__(self, engine: Engine, conversation: Conversation, settings: ChatSettings) -> None:
+        self._engine = engine
+        self._params = settings.sampling(engine.chat_template.stop)
+        prompt = engine.chat_template.render(conversation.messages(settings.prefix))
+        self._started = time.perf_counter()
+        self._first_token: float | None = None
+        self._text = ""
+        self._num_tokens = 0
+        self._stream = engine.stream(prompt, self._params)
+        self.discarded = False
+
+    def stop(self) -> None:
+        """End the answer now and free what it holds in the engine; from any thread, also twice."""
+        self._stream.abort()
+
+    def discard(self) -> None:
+        """As `stop`, and nothing more of it shall be shown."""
+        self.discarded = True
+        self.stop()
+
+    async def updates(self) -> AsyncIterator[Answer]:
+        """The answer as it grows: one at once, at least one every half second, at most 12 a second, and always the
+        final one. Leaving it aborts the request."""
+        shown_at = float("-inf")
+        is_changed = True
+        try:
+            while True:
+                if is_changed and time.perf_counter() - shown_at >= SHORTEST_BETWEEN_UPDATES_S:
+                    yield self._now()
+                    shown_at, is_changed = time.perf_counter(), False
+                wait = SHORTEST_BETWEEN_UPDATES_S if is_changed else LONGEST_WAIT_S
+                chunk = await self._stream.anext_chunk(max(0.0, shown_at + wait - time.perf_counter()))
+                if chunk is not None:
+                    self._add(chunk)
+                    if chunk.completion is not None:
+                        yield self._final(chunk.completion)
+                        return
+                is_changed = is_changed or chunk is not None or time.perf_counter() - shown_at >= LONGEST_WAIT_S
+        except StopAsyncIteration:
+            yield self._final(None)
+        except EngineError as error:
+            yield replace(self._final(None), phase="failed", error=str(error))
+        finally:
+            self._stream.abort()
+
+    def _add(self, chunk: StreamChunk) -> None:
+        self._text += chunk.text
+        self._num_tokens += len(chunk.token_ids)
+        if self._first_token is None and chunk.token_ids:
+            self._first_token = time.perf_counter()
+
+    def _now(self) -> Answer:
+        now = time.perf_counter()
+        answer = Answer(
+            text=self._engine.chat_template.answer(self._text),
+            num_tokens=self._num_tokens,
+            elapsed_s=now - self._started,
+            max_tokens=self._params.max_tokens,
+        )
+        if self._first_token is not None:
+            seconds = now - self._first_token
+            speed = (self._num_tokens - 1) / seconds if self._num_tokens > 1 and seconds > 0 else None
+            return replace(answer, phase="writing", tokens_per_s=speed)
+        num_waiting = self._engine.stats().num_waiting
+        # Every request waits for a moment; only a longer wait is worth a word.
+        is_waiting = num_waiting > 0 and answer.elapsed_s > SHORTEST_BETWEEN_UPDATES_S
+        return replace(answer, phase="waiting" if is_waiting else "reading", num_waiting=num_waiting)
+
+    def _final(self, completion: Completion | None) -> Answer:
+        text = self._text
+        if completion is not None and completion.finish_reason != "stop":
+            text = without_started_stop(text, self._engine.chat_template.stop)
+        return Answer(
+            text=self._engine.chat_template.answer(text),
+            phase="done",
+            num_tokens=self._num_tokens,
+            elapsed_s=time.perf_counter() - self._started,
+            tokens_per_s=completion.timing.tokens_per_s(len(completion.token_ids)) if completion else None,
+            max_tokens=self._params.max_tokens,
+            completion=completion,
+        )
+
+
+def without_started_stop(text: str, stop: Sequence[str]) -> str:
+    """`text` without the beginning of a stop string at its end, which a cut answer may have."""
+    started = max((n for one in stop for n in range(1, len(one)) if text.endswith(one[:n])), default=0)
+    return text[: len(text) - started]
+
+
+class LiveAnswers:
+    """Which browser tab is being answered now; one answer a tab. Used from the page's event loop and threads."""
+
+    def __init__(self) -> None:
+        self._by_tab: dict[str, AnswerStream] = {}
+
+    def is_answering(self, tab: str) -> bool:
+        return tab in self._by_tab
+
+    def add(self, tab: str, answer: AnswerStream) -> None:
+        self._by_tab[tab] = answer
+
+    def remove(self, tab: str, answer: AnswerStream) -> None:
+        """Forget it, if it is still the tab's."""
+        if self._by_tab.get(tab) is answer:
+            del self._by_tab[tab]
+
+    def stop(self, tab: str) -> None:
+        """End the tab's answer, if there is one; its end is shown."""
+        answer = self._by_tab.get(tab)
+        if answer is not None:
+            answer.stop()
+
+    def discard(self, tab: str) -> None:
+        """End the tab's answer, if there is one, and forget it."""
+        answer = self._by_tab.pop(tab, None)
+        if answer is not None:
+            answer.discard()

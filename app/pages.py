@@ -1,0 +1,47 @@
+"""The pages of the app, in the order of the navigation bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gradio as gr
+
+import app.chat.page
+from app.context import AppContext
+
+TITLE = "Persimmon workbench"
+MAX_WAITING_EVENTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PageEntry:
+    """A page: its name in the navigation bar, its path, and what fills it."""
+
+    name: str
+    path: str
+    build: Callable[[AppContext], None]
+
+
+PAGES: tuple[PageEntry, ...] = (PageEntry("Chat", "/", app.chat.page.build_page),)
+"""The first is the page at `/`."""
+
+
+def build_pages(context: AppContext) -> gr.Blocks:
+    """All pages, ready to be mounted."""
+    first, *others = PAGES
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+        _build(first, context)
+    for page in others:
+        with blocks.route(page.name, page.path):
+            _build(page, context)
+    # Requests wait in the engines' queues, where they can be stopped and say so, never in Gradio's.
+    running = sum(engine.info.max_num_requests for engine in context.engines.values())
+    blocks.max_threads = max(blocks.max_threads, 4 * running, 256)
+    blocks.queue(max_size=MAX_WAITING_EVENTS, api_open=False)
+    return blocks
+
+
+def _build(page: PageEntry, context: AppContext) -> None:
+    gr.Navbar(main_page_name=PAGES[0].name)
+    page.build(context)
