@@ -10,11 +10,13 @@ from pathlib import Path
 
 import torch
 
+from model.checkpoint.errors import CheckpointError
 from model.checkpoint.loaded import load_checkpoint
 from model.engine.block_pool import BlockPool
 from model.engine.core import EngineCore
 from model.engine.engine import LocalEngine
 from model.engine.faults import SWITCH, cause_faults
+from model.engine.heads import Heads
 from model.engine.memory_plan import plan_memory
 from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "persimmon-demo"
 
+HEADS_FOLDER = "heads"
+"""Folder in a checkpoint's folder; the classification heads in it are attached when the checkpoint is opened."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPT_TOKENS_BESIDE_ANSWERS = {"cpu": 128, "cuda": 512}
 """Default of `max_num_prompt_tokens`: on a GPU so many tokens of an 8-billion-parameter model take about as long as
@@ -132,8 +136,15 @@ def open_engine(
         max_num_requests=max_num_requests,
         notice=loaded.notice,
         licence=loaded.licence,
+        has_lm_head=loaded.head is None,
         versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
     )
+    heads = Heads(info, hidden_size=model.config.hidden_size, own=loaded.head)
+    for folder in sorted(path.parent for path in (loaded.folder / HEADS_FOLDER).glob("*/head.json")):
+        try:
+            heads.attach(folder)
+        except CheckpointError as error:  # such as one of weights that have been trained again since
+            logger.warning("%s", error)
     runner = ModelRunner(model, num_blocks=plan.num_blocks, block_size=block_size)
     if os.environ.get(SWITCH):
         cause_faults(runner, os.environ[SWITCH])
@@ -156,6 +167,8 @@ def open_engine(
         chat_template=model.chat_template,
         max_request_tokens=min(context_length, plan.num_tokens),
         hidden_size=model.config.hidden_size,
+        heads=heads,
+        pad_token_id=loaded.pad_token_id,
     )
 
 

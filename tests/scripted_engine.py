@@ -22,7 +22,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from model.engine.metrics import Metrics
 from model.interface import (
     ChatMessage,
+    ClassificationHead,
     Completion,
     CompletionStream,
     ContextLengthExceeded,
@@ -127,6 +129,13 @@ def logprob_of(token_id: int, *, expected: int, num_top: int) -> TokenLogprob:
     top = [(expected, GREEDY_LOGPROB), *((token, OTHER_LOGPROB) for token in others)]
     logprob = GREEDY_LOGPROB if token_id == expected else OTHER_LOGPROB
     return TokenLogprob(token_id=token_id, logprob=logprob, top=tuple(top[:num_top]))
+
+
+def scripted_head(name: str, labels: Sequence[str]) -> ClassificationHead:
+    """A head of one label among several."""
+    return ClassificationHead(
+        name=name, labels=tuple(labels), problem_type="single_label", source="scripted", weight_sha256="2" * 64
+    )
 
 
 class _Request:
@@ -353,7 +362,9 @@ class ScriptedEngine:
         failure: gives the error a prompt's request fails with, or `None`; raised from the reads.
         fail_after: tokens generated before a failing request fails.
         hidden_state: gives a prompt's hidden state, the same number of values for all.
-        model_name, family, notice: for `info`.
+        heads: the labels of each classification head (single label) by name; the first is the checkpoint's own.
+        logits: gives a head's logits, one for each of its labels, for the head's name and a prompt.
+            model_name, family, notice: for `info`.
     """
 
     def __init__(
@@ -367,6 +378,8 @@ class ScriptedEngine:
         failure: Callable[[str], EngineError | None] = lambda prompt: None,
         fail_after: int = 0,
         hidden_state: Callable[[str], Sequence[float]] = lambda prompt: (float(len(prompt)), 1.0),
+        heads: Mapping[str, Sequence[str]] | None = None,
+        logits: Callable[[str, str], Sequence[float]] = lambda head, prompt: (float(len(prompt)), 1.0),
         model_name: str = "scripted-engine",
         family: str = "persimmon",
         notice: str | None = None,
@@ -377,10 +390,12 @@ class ScriptedEngine:
         self.failure = failure
         self.fail_after = fail_after
         self.hidden_state = hidden_state
+        self.logits = logits
+        self._heads = {name: scripted_head(name, labels) for name, labels in (heads or {}).items()}
         self.requests: list[tuple[str, SamplingParams]] = []
         """Every accepted prompt, as text, with its sampling values, oldest first."""
         self.priorities: list[Priority] = []
-        """The priority of each of them, and of every call of `score` and `hidden_states`."""
+        """The priority of each of them, and of every call of `score`, `hidden_states` and `classify`."""
         blocks_per_request = -(-context_length // BLOCK_SIZE)
         self._info = EngineInfo(
             model_name=model_name,
@@ -425,6 +440,10 @@ class ScriptedEngine:
     @property
     def chat_template(self) -> PersimmonStyleTemplate:
         return self._template
+
+    @property
+    def heads(self) -> Mapping[str, ClassificationHead]:
+        return dict(self._heads)
 
     def stats(self) -> EngineStats:
         with self._changed:
@@ -535,6 +554,28 @@ class ScriptedEngine:
         self, prompts: Sequence[Prompt], *, priority: Priority = "batch"
     ) -> list[NDArray[np.float32]]:
         return self.hidden_states(prompts, priority=priority)
+
+    def classify(
+        self, prompts: Sequence[Prompt], *, head: str | None = None, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        """What the script's `logits` gives."""
+        name = next(iter(self._heads), None) if head is None else head
+        if name not in self._heads:
+            raise InvalidRequest(f"head={head!r} is not there: use one of {', '.join(self._heads) or '(none)'}")
+        self.hidden_states(prompts, priority=priority)  # the same checks
+        return [np.asarray(self.logits(name, self._tokens_of(prompt)[1]), dtype=np.float32) for prompt in prompts]
+
+    async def aclassify(
+        self, prompts: Sequence[Prompt], *, head: str | None = None, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        return self.classify(prompts, head=head, priority=priority)
+
+    def attach_head(self, folder: str | Path) -> ClassificationHead:
+        """A head of the folder's name, with the labels of the first one."""
+        labels = next(iter(self._heads.values())).labels if self._heads else ("no", "yes")
+        head = scripted_head(Path(folder).name, labels)
+        self._heads[head.name] = head
+        return head
 
     def close(self) -> None:
         with self._changed:

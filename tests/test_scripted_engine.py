@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import math
 import time
@@ -18,6 +19,7 @@ from scripted_engine import (
     PersimmonStyleTemplate,
     ScriptedEngine,
     ScriptedStream,
+    scripted_head,
 )
 
 from model.engine.engine import LocalEngine
@@ -280,3 +282,36 @@ def test_template_and_tokenizer() -> None:
             template.render(wrong)
     tokenizer: Tokenizer = ByteTokenizer()
     assert tokenizer.decode([*tokenizer.encode("é 漢"), 256]) == "é 漢"
+
+
+def test_heads_and_logits_follow_the_script(open_scripted: Open) -> None:
+    engine = open_scripted(
+        heads={"mood": ("bad", "good"), "length": ("short", "long")},
+        logits=lambda head, prompt: (0.0, len(prompt) if head == "length" else 9.0),
+    )
+    assert [(head.name, head.labels) for head in engine.heads.values()] == [
+        ("mood", ("bad", "good")),
+        ("length", ("short", "long")),
+    ]
+    assert [logits.tolist() for logits in engine.classify(["abc", [98]], head="length")] == [[0, 3], [0, 1]]
+    assert asyncio.run(engine.aclassify(["abc"], priority="interactive"))[0].tolist() == [0, 9]
+    assert engine.priorities == ["batch", "interactive"]
+    with pytest.raises(InvalidRequest, match="head='x' is not there: use one of mood, length"):
+        engine.classify(["a"], head="x")
+    assert engine.attach_head("folder/new").labels == ("bad", "good")
+    assert list(engine.heads) == ["mood", "length", "new"]
+    engine.close()
+    with pytest.raises(EngineClosed):
+        engine.classify(["a"])
+
+
+def test_scores_say_what_logits_mean() -> None:
+    head = scripted_head("h", ("a", "b"))
+    logits = np.array([[0.0, math.log(3)], [1000.0, -1000.0]], dtype=np.float32)
+    assert head.scores(logits) == pytest.approx(np.array([[0.25, 0.75], [1, 0]]))
+    assert head.scores(logits[0]) == pytest.approx(np.array([0.25, 0.75]))
+    both = dataclasses.replace(head, problem_type="multi_label").scores(logits)
+    assert both == pytest.approx(np.array([[0.5, 0.75], [1, 0]]))
+    assert both.dtype == np.float32
+    assert dataclasses.replace(head, labels=("a",)).scores(logits[:, :1]) == pytest.approx(np.array([[0.5], [1]]))
+    assert dataclasses.replace(head, problem_type="regression").scores(logits) is logits

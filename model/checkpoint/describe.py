@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from model.checkpoint.card import read_card
+from model.checkpoint.classifier import read_own_head
 from model.checkpoint.config_json import read_json
 from model.checkpoint.errors import CheckpointError
 from model.checkpoint.fingerprint import file_sha256, weights_sha256
@@ -30,7 +31,8 @@ GIGA = 1e9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """Counts of parameters and bytes; `stored` counts tensors by the dtype they are stored in.
+    """Counts of parameters and bytes; `stored` counts tensors by the dtype they are stored in; `labels` are those of a
+    classification head.
 
     `weight_bytes` and `kv_bytes_per_token` are for the dtype that was asked about.
     """
@@ -39,6 +41,7 @@ class Description:
     revision: str | None
     family: str
     num_parameters: int
+    labels: tuple[str, ...] = ()
     vocab_size: int
     context_length: int
     stored: dict[str, int]
@@ -72,13 +75,15 @@ def describe(checkpoint: str, *, revision: str | None = None, dtype: str = "bflo
     model, _ = build_model(folder, config, entries, rope_position_dtype=torch.float32)
     card = read_card(folder, name=checkpoint)
     tokenizer = tokenizer_file(folder)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    head = read_own_head(config, entries, folder=folder, name=source.name, hidden_size=model.config.hidden_size)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters()) + (head.weight.size if head else 0)
     files = {entry.file for entry in entries.values()}
     return Description(
         name=source.name,
         revision=source.revision,
         family=config["model_type"],
         num_parameters=num_parameters,
+        labels=head.info.labels if head else (),
         vocab_size=model.config.vocab_size,
         context_length=model.config.context_length,
         stored=dict(Counter(entry.dtype for entry in entries.values())),
@@ -101,6 +106,8 @@ def lines(found: Description, *, context_length: int, batch: int, gpu_gb: float 
     yield f"{found.name}"
     yield f"family        {found.family}, {found.num_parameters:,} parameters, {found.vocab_size:,} tokens known"
     yield f"context       {found.context_length:,} tokens"
+    if found.labels:
+        yield f"classifier    {len(found.labels)} labels: {', '.join(found.labels)}"
     stored = ", ".join(f"{count} tensors as {dtype}" for dtype, count in sorted(found.stored.items()))
     yield f"stored        {found.stored_bytes / GIGA:.2f} GB in {found.num_files} files: {stored}"
     yield f"weights       sha256 {found.weights_sha256}"

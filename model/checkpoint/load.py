@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.checkpoint.classifier import SCORE, is_classifier, without_lm_head
 from model.checkpoint.config_json import read_json
 from model.checkpoint.errors import CheckpointError
 from model.checkpoint.safetensors_header import TensorEntry
@@ -58,11 +59,16 @@ def build_model(
 ) -> tuple[CausalLM, dict[str, TensorEntry]]:
     """A model without memory for a checkpoint's config, and the stored tensor of each of its parameters.
 
+    A classifier's model comes without its head, see `model.checkpoint.classifier`.
+
     Raises:
         CheckpointError: a tensor is missing, has no place, or has the wrong shape or dtype.
     """
     family = family_class(config)
     kept = {name: entry for name, entry in entries.items() if not re.fullmatch(family.ignored_tensors, name)}
+    if is_classifier(config):
+        config = without_lm_head(config)
+        kept = {name: entry for name, entry in kept.items() if name not in (SCORE, family.head_name)}
     num_layers = config.get("num_hidden_layers", config.get("n_layers"))
     if isinstance(num_layers, int) and num_layers > len(kept):  # building them would take for ever
         raise CheckpointError(

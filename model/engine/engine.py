@@ -10,17 +10,20 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from model.engine.core import EngineCore
+from model.engine.heads import Heads
 from model.engine.request import Deliver, Event, Request, Vectors
 from model.engine.stream import RequestStream
 from model.engine.trunks import with_trunks
 from model.interface import (
     ChatTemplate,
+    ClassificationHead,
     Completion,
     ContextLengthExceeded,
     EmbeddedPrompt,
@@ -54,6 +57,8 @@ class LocalEngine:
         max_request_tokens: most tokens one request may hold, prompt and answer: the context length, or what the KV
             cache holds if that is less.
         hidden_size: of the model.
+        heads: classification heads on its hidden states.
+        pad_token_id: the token that does not count as the last of a prompt to classify.
     """
 
     def __init__(
@@ -65,6 +70,8 @@ class LocalEngine:
         chat_template: ChatTemplate,
         max_request_tokens: int,
         hidden_size: int,
+        heads: Heads,
+        pad_token_id: int | None = None,
     ) -> None:
         self.info = info
         self.tokenizer = tokenizer
@@ -72,6 +79,8 @@ class LocalEngine:
         self._core = core
         self._max_request_tokens = max_request_tokens
         self._hidden_size = hidden_size
+        self._heads = heads
+        self._pad_token_id = pad_token_id
         self._limit_reason = (
             "the context length" if max_request_tokens == info.context_length else "the KV cache's memory"
         )
@@ -83,6 +92,10 @@ class LocalEngine:
         self._step_began_s: float | None = None
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
+
+    @property
+    def heads(self) -> Mapping[str, ClassificationHead]:
+        return self._heads.infos
 
     def stats(self) -> EngineStats:
         began = self._step_began_s
@@ -136,6 +149,21 @@ class LocalEngine:
     ) -> list[NDArray[np.float32]]:
         return await self._await(self._submit_hidden_states(prompts, priority))
 
+    def classify(
+        self, prompts: Sequence[Prompt], *, head: str | None = None, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        chosen = self._heads.choose(head)
+        return chosen.logits(self._wait(self._submit_hidden_states(prompts, priority, with_padding=False)))
+
+    async def aclassify(
+        self, prompts: Sequence[Prompt], *, head: str | None = None, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        chosen = self._heads.choose(head)
+        return chosen.logits(await self._await(self._submit_hidden_states(prompts, priority, with_padding=False)))
+
+    def attach_head(self, folder: str | Path) -> ClassificationHead:
+        return self._heads.attach(Path(folder))
+
     def close(self) -> None:
         with self._submission:
             if not self._closed.is_set():
@@ -165,6 +193,7 @@ class LocalEngine:
     def _submit_scoring(
         self, items: Sequence[ScoreRequest], priority: Priority
     ) -> list[tuple[int, Future[TokenScore]]]:
+        self._require_lm_head()
         requests, futures = [], []
         for item in items:
             future: Future[TokenScore] = Future()
@@ -193,7 +222,7 @@ class LocalEngine:
         return futures
 
     def _submit_hidden_states(
-        self, prompts: Sequence[Prompt], priority: Priority
+        self, prompts: Sequence[Prompt], priority: Priority, *, with_padding: bool = True
     ) -> list[tuple[int, Future[NDArray[np.float32]]]]:
         _refuse_string(prompts)
         requests, futures = [], []
@@ -201,6 +230,8 @@ class LocalEngine:
             future: Future[NDArray[np.float32]] = Future()
             request_id = next(self._ids)
             tokens, vectors = self._tokens_of(prompt)
+            if not with_padding and vectors is None:
+                tokens = self._without_padding(tokens)
             if len(tokens) > self._max_request_tokens:
                 raise ContextLengthExceeded(len(tokens), self._max_request_tokens, reason=self._limit_reason)
             requests.append(
@@ -220,9 +251,18 @@ class LocalEngine:
         self._submit(requests)
         return futures
 
+    def _without_padding(self, token_ids: list[int]) -> list[int]:
+        """Up to the last token that is no padding; one of padding alone is read at its first token, as Hugging Face
+        does."""
+        end = len(token_ids)
+        while end > 1 and token_ids[end - 1] == self._pad_token_id:
+            end -= 1
+        return token_ids[:end]
+
     def _generation(
         self, request_id: int, prompt: Prompt, params: SamplingParams, priority: Priority, deliver: Deliver
     ) -> Request:
+        self._require_lm_head()
         tokens, vectors = self._tokens_of(prompt)
         room = self._max_request_tokens - len(tokens)
         if room < 1:
@@ -259,6 +299,12 @@ class LocalEngine:
             raise InvalidRequest("the prompt is empty: give at least one token")
         self._check_tokens(tokens)
         return tokens, vectors
+
+    def _require_lm_head(self) -> None:
+        if not self.info.has_lm_head:
+            raise InvalidRequest(
+                f"{self.info.model_name} has a classification head in place of a language model's: it can only classify"
+            )
 
     def _check_tokens(self, token_ids: Iterable[int]) -> None:
         for token in token_ids:

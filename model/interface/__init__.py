@@ -1,11 +1,12 @@
 """The narrow waist: everything `app` and `evals` may know about a running model.
 
-An :class:`Engine` has five verbs, `generate`, `stream`, `score`, `hidden_states` and `close`, and async twins of those
-that return results; a stream can be read from a thread or from an event loop. Prompts are text, token ids, or token ids
-with vectors in some places. Nothing here imports torch, so a page or a test can use a scripted engine instead of a real
-one (`tests/scripted_engine.py`).
+An :class:`Engine` has six verbs, `generate`, `stream`, `score`, `classify`, `hidden_states` and `close`, and async
+twins of those that return results; a stream can be read from a thread or from an event loop. Prompts are text, token
+ids, or token ids with vectors in some places. Nothing here imports torch, so a page or a test can use a scripted engine
+instead of a real one (`tests/scripted_engine.py`).
 """
 
+from model.interface.classification import ClassificationHead, ProblemType
 from model.interface.completion import Completion, FinishReason, StreamChunk, Timing, TokenLogprob
 from model.interface.engine import CompletionStream, Engine, Priority
 from model.interface.errors import ContextLengthExceeded, EngineClosed, EngineError, InvalidRequest
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_TOP_LOGPROBS",
     "ChatMessage",
     "ChatTemplate",
+    "ClassificationHead",
     "Completion",
     "CompletionStream",
     "ContextLengthExceeded",
@@ -43,6 +45,7 @@ __all__ = [
     "InvalidRequest",
     "Latency",
     "Priority",
+    "ProblemType",
     "Prompt",
     "SamplingParams",
     "ScoreRequest",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
+from model.interface.classification import ClassificationHead
 from model.interface.completion import Completion, StreamChunk
 from model.interface.info import EngineInfo, EngineStats
 from model.interface.prompt import Prompt
@@ -69,6 +71,11 @@ class Engine(Protocol):
     @property
     def chat_template(self) -> ChatTemplate: ...
 
+    @property
+    def heads(self) -> Mapping[str, ClassificationHead]:
+        """Classification heads by name, as they are now: the checkpoint's own first, then those attached."""
+        ...
+
     def stats(self) -> EngineStats: ...
 
     def generate(
@@ -120,6 +127,36 @@ class Engine(Protocol):
         self, prompts: Sequence[Prompt], *, priority: Priority = "batch"
     ) -> list[NDArray[np.float32]]:
         """As :meth:`hidden_states`; cancelling it aborts its requests."""
+        ...
+
+    def classify(
+        self, prompts: Sequence[Prompt], *, head: str | None = None, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        """A head's logits, [num_labels], of each prompt: at its last token that is no padding (the checkpoint's
+        `pad_token_id`; without one, and for an :class:`EmbeddedPrompt`, simply the last), as Hugging Face's
+        `...ForSequenceClassification`. `ClassificationHead.scores` says what they mean.
+
+        Args:
+            head: a name in :attr:`heads`; `None` for the checkpoint's own, or the only one.
+
+        Raises:
+            InvalidRequest: no such head, or none is chosen where there are several.
+        """
+        ...
+
+    async def aclassify(
+        self, prompts: Sequence[Prompt], *, head: str | None = None, priority: Priority = "batch"
+    ) -> list[NDArray[np.float32]]:
+        """As :meth:`classify`; cancelling it aborts its requests."""
+        ...
+
+    def attach_head(self, folder: str | Path) -> ClassificationHead:
+        """Take up the head in a folder that `python -m model.finetune classify` wrote, in place of one with its name.
+
+        Raises:
+            EngineError: the folder holds no head, a damaged one, or one that was trained on other weights than these.
+            InvalidRequest: its name is that of the checkpoint's own head.
+        """
         ...
 
     def close(self) -> None:

@@ -22,6 +22,8 @@ class EngineInfo:
             Adept's server).
         attention_backend: which attention runs and why.
         block_size, num_blocks: KV cache, in tokens and blocks. max_num_requests: most requests running together.
+        has_lm_head: whether it can generate and score; a checkpoint of a `...ForSequenceClassification` can only
+            classify and give hidden states.
         notice: what every user must be told (the demonstration model's), or `None`. licence: of the weights.
         versions: of the libraries in use.
     """
@@ -45,6 +47,7 @@ class EngineInfo:
     max_num_requests: int
     notice: str | None
     licence: str | None
+    has_lm_head: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
