@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -26,21 +26,17 @@ from evals.generation_options import sampling_options
 from evals.rolling import LM_EVALS_OVERLAP, rolling_windows
 from model.interface import (
     ChatMessage,
+    Continuation,
     Engine,
     EngineClosed,
     EngineError,
+    InvalidRequest,
     SamplingParams,
     ScoreRequest,
+    split_continuation,
 )
 
 IN_FLIGHT_FACTOR = 4  # groups of requests asked at a time, in units of what the engine runs together
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    context: list[int]
-    continuation: list[int]
-    merged: bool = False
 
 
 class EngineLM(AskingLM):
@@ -192,7 +188,10 @@ class EngineLM(AskingLM):
             max_length=self.max_length,
             overlap=self._rolling_overlap,
         )
-        pairs = [_Pair(context, continuation) for context, continuation in windows]
+        pairs = [
+            Continuation(context_token_ids=tuple(context), continuation_token_ids=tuple(continuation))
+            for context, continuation in windows
+        ]
         parts = await self._score_pairs([request] * len(pairs), pairs)
         values = [part.value for part in parts]
         facts = RequestFacts(
@@ -204,20 +203,20 @@ class EngineLM(AskingLM):
         )
         return [Answer(sum(value[0] for value in values if isinstance(value, tuple)), facts)]
 
-    async def _score_pairs(self, requests: Sequence[Instance], pairs: Sequence[_Pair]) -> list[Answer]:
+    async def _score_pairs(self, requests: Sequence[Instance], pairs: Sequence[Continuation]) -> list[Answer]:
         sent = []
         for pair in pairs:
-            if len(pair.continuation) > self.max_length:
+            if len(pair.continuation_token_ids) > self.max_length:
                 raise EvaluationError(
-                    f"a continuation of {len(pair.continuation)} tokens cannot be scored: the context length allows "
-                    f"at most {self.max_length}"
+                    f"a continuation of {len(pair.continuation_token_ids)} tokens cannot be scored: the context length "
+                    f"allows at most {self.max_length}"
                 )
             # HFLM: (context + continuation)[-(max_length + 1):]
-            room = self.max_length + 1 - len(pair.continuation)
+            room = self.max_length + 1 - len(pair.continuation_token_ids)
             sent.append(
                 ScoreRequest(
-                    context_token_ids=tuple(pair.context[-room:]),
-                    continuation_token_ids=tuple(pair.continuation),
+                    context_token_ids=pair.context_token_ids[-room:],
+                    continuation_token_ids=pair.continuation_token_ids,
                 )
             )
         try:
@@ -234,7 +233,7 @@ class EngineLM(AskingLM):
                     doc_id=request.doc_id,
                     num_prompt_tokens=len(one.context_token_ids),
                     num_answer_tokens=len(one.continuation_token_ids),
-                    prompt_cut=len(one.context_token_ids) < len(pair.context),
+                    prompt_cut=len(one.context_token_ids) < len(pair.context_token_ids),
                     merged=pair.merged,
                     error=None if math.isfinite(score.loglikelihood) else "its log-probability is not finite",
                 ),
@@ -242,32 +241,11 @@ class EngineLM(AskingLM):
             for request, pair, one, score in zip(requests, pairs, sent, scores, strict=True)
         ]
 
-    def _split(self, context: str, continuation: str) -> _Pair:
-        """Token ids of a context and its continuation, as `TemplateLM.loglikelihood` splits them."""
-        if not continuation:
-            raise EvaluationError(f"the continuation after {context[-40:]!r} is empty: there is nothing to score")
-        if context == "":
-            token_ids = self.tok_encode(continuation)
-            if len(token_ids) > 1 and token_ids[0] == self.prefix_token_id:
-                return _Pair(token_ids[:1], token_ids[1:])
-            return _Pair([self.prefix_token_id], token_ids)
-        context_ids, continuation_ids = self._encode_pair(context, continuation)
-        if continuation_ids:
-            return _Pair(context_ids, continuation_ids)
-        return self._split_merged(context, continuation)
-
-    def _split_merged(self, context: str, continuation: str) -> _Pair:
-        """The split where one token spans the boundary so that lm-eval's rule leaves no continuation.
-
-        lm-eval stops with an assertion there (EleutherAI/lm-evaluation-harness#1297). The continuation
-        begins at the first token of the whole text that is not the context's own, at the latest with its
-        last token, so it always holds every token with a character of the continuation.
-        """
-        whole = self.tok_encode(context + continuation)
-        own = self.tok_encode(context)
-        same = next((i for i, (a, b) in enumerate(zip(whole, own, strict=False)) if a != b), len(whole))
-        start = min(same, len(whole) - 1)
-        return _Pair(whole[:start] or [self.prefix_token_id], whole[start:], merged=True)
+    def _split(self, context: str, continuation: str) -> Continuation:
+        try:
+            return split_continuation(self.engine.tokenizer, context, continuation)
+        except InvalidRequest as error:
+            raise EvaluationError(str(error)) from None
 
     def _sampling_params(self, request: Instance, options: Mapping[str, Any], key: str) -> SamplingParams:
         wanted = sampling_options(request.task_name, options)

@@ -8,6 +8,7 @@ instead of a real one (`tests/scripted_engine.py`).
 
 from model.interface.classification import ClassificationHead, ProblemType
 from model.interface.completion import Completion, FinishReason, StreamChunk, Timing, TokenLogprob
+from model.interface.continuation import Continuation, document_start, split_continuation
 from model.interface.engine import CompletionStream, Engine, Priority
 from model.interface.errors import ContextLengthExceeded, EngineClosed, EngineError, InvalidRequest
 from model.interface.info import EngineInfo, EngineStats, Latency
@@ -35,6 +36,7 @@ __all__ = [
     "Completion",
     "CompletionStream",
     "ContextLengthExceeded",
+    "Continuation",
     "EmbeddedPrompt",
     "Engine",
     "EngineClosed",
@@ -54,4 +56,6 @@ __all__ = [
     "TokenLogprob",
     "TokenScore",
     "Tokenizer",
+    "document_start",
+    "split_continuation",
 ]
