@@ -468,6 +468,7 @@ class ScriptedEngine:
                 ttft_s=metrics.ttft_s,
                 inter_token_s=metrics.inter_token_s,
                 tokens_per_s=metrics.tokens_per_s(now),
+                is_closed=self._closed,
             )
 
     def wait_for(self, condition: Callable[[EngineStats], bool], timeout: float = 5.0) -> float:

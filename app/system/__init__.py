@@ -1,0 +1,1 @@
+"""The System page: what runs here, why, and how busy it is."""
