@@ -14,11 +14,13 @@ _FOLDER = Path(__file__).parent
 _CSS = "\n".join(
     path.read_text(encoding="utf-8") for path in (_FOLDER / "style.css", *sorted(_FOLDER.glob("*/style.css")))
 )
-_CLIPBOARD = (_FOLDER / "clipboard.js").read_text(encoding="utf-8")
+_SCRIPTS = "\n".join(
+    path.read_text(encoding="utf-8") for path in (_FOLDER / "clipboard.js", *sorted(_FOLDER.glob("*/script.js")))
+)
 
 # In the head, not as Gradio's `css`, which puts a class of its own before every selector, so that none matches
 # anything outside the page's content.
-HEAD = f'<meta name="color-scheme" content="light dark"><style>{_CSS}</style><script>{_CLIPBOARD}</script>'
+HEAD = f'<meta name="color-scheme" content="light dark"><style>{_CSS}</style><script>{_SCRIPTS}</script>'
 
 _SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _SYSTEM_MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]

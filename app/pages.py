@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 import app.chat.page
+import app.system.page
 from app.context import AppContext
 
 TITLE = "Persimmon workbench"
@@ -23,7 +24,10 @@ class PageEntry:
     build: Callable[[AppContext], None]
 
 
-PAGES: tuple[PageEntry, ...] = (PageEntry("Chat", "/", app.chat.page.build_page),)
+PAGES: tuple[PageEntry, ...] = (
+    PageEntry("Chat", "/", app.chat.page.build_page),
+    PageEntry("System", "/system", app.system.page.build_page),
+)
 """The first is the page at `/`."""
 
 

@@ -1,4 +1,4 @@
-"""The System page's HTML: a section a model, of which the upper part stays and the lower follows the load."""
+"""The System page's HTML: of each model a heading, its load, which follows the engine, and facts, which stay."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from model.interface import EngineInfo, EngineStats
 HEIGHT = 100  # of the plot, in units of its own
 
 
+def heading_html(info: EngineInfo) -> str:
+    """The model's name, and its notice if there is one."""
+    notice = "" if info.notice is None else f'<p class="notice" role="note">{escape(info.notice)}</p>'
+    return f"<h2>{escape(info.model_name)}</h2>{notice}"
+
+
 def facts_html(info: EngineInfo) -> str:
     """What does not change while the engine runs."""
-    notice = "" if info.notice is None else f'<p class="notice" role="note">{escape(info.notice)}</p>'
     return (
-        f'<section class="system"><h2>{escape(info.model_name)}</h2>{notice}<div class="fact-columns">'
-        f"{_table('Model', model_facts(info))}{_table('Engine', engine_facts(info))}"
-        f"{_table('Versions', versions(info))}</div></section>"
+        f'<div class="fact-columns">{_table("Model", model_facts(info))}{_table("Engine", engine_facts(info))}'
+        f"{_table('Versions', versions(info))}</div>"
     )
 
 
@@ -30,22 +34,25 @@ def load_html(info: EngineInfo, stats: EngineStats | None, samples: Sequence[Loa
     """
     if stats is None:
         return '<p role="alert">This engine takes no more requests: see the server\'s log and start it again.</p>'
-    in_use = stats.num_usable_blocks - stats.num_free_blocks
-    meter = (
-        f'<meter min="0" max="{max(stats.num_usable_blocks, 1)}" value="{in_use}" '
-        f'aria-label="KV blocks in use: {in_use} of {stats.num_usable_blocks}"></meter>'
-    )
     return (
-        f'<section class="system"><div class="fact-columns">{_table("Load", load_facts(info, stats), meter)}'
-        f"{_plot(info.model_name, samples)}</div></section>"
+        f'<div class="fact-columns">{_table("Load", load_facts(info, stats))}<div>{_plot(info.model_name, samples)}'
+        f"{_blocks(stats)}</div></div>"
     )
 
 
-def _table(title: str, facts: Mapping[str, str], extra: str = "") -> str:
+def _table(title: str, facts: Mapping[str, str]) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts.items()
     )
-    return f"<div><h3>{title}</h3><table><tbody>{rows}</tbody></table>{extra}</div>"
+    return f"<div><h3>{title}</h3><table><tbody>{rows}</tbody></table></div>"
+
+
+def _blocks(stats: EngineStats) -> str:
+    in_use, usable = stats.num_usable_blocks - stats.num_free_blocks, stats.num_usable_blocks
+    return (
+        f'<figure class="load-plot"><figcaption>KV blocks in use: {in_use:,} of {usable:,}</figcaption>'
+        f'<meter min="0" max="{max(usable, 1)}" value="{in_use}" aria-label="KV blocks in use"></meter></figure>'
+    )
 
 
 def _plot(name: str, samples: Sequence[LoadSample]) -> str:
