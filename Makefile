@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# A folder in Hugging Face's layout, or a Hub id such as adept/persimmon-8b-chat; empty: the bundled demonstration model
+# A folder in Hugging Face's layout, or a Hub id such as adept/persimmon-8b-chat; make demo takes several, with blanks
+# between; empty: the bundled demonstration models
 CHECKPOINT ?=
 DEVICE ?= auto
 DTYPE ?= auto
@@ -35,7 +36,7 @@ FAMILY ?= persimmon
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-MODEL_OPTIONS = $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --device $(DEVICE) --dtype $(DTYPE) \
+MODEL_OPTIONS = $(foreach each,$(CHECKPOINT),--checkpoint "$(each)") --device $(DEVICE) --dtype $(DTYPE) \
 	--rope-position-dtype $(ROPE)
 
 .DEFAULT_GOAL := help
@@ -44,7 +45,7 @@ MODEL_OPTIONS = $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --device $(DEVI
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Options: CHECKPOINT=<folder or Hub id> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16|float16 ROPE=float32|bfloat16 PORT=7860"
+	@echo "Options: CHECKPOINT=<folder or Hub id; make demo takes several> DEVICE=auto|cpu|cuda:N DTYPE=auto|float32|bfloat16|float16 ROPE=float32|bfloat16 PORT=7860"
 	@echo "         MODELS=<name,...> SUITE=adept|likelihood|demo DATA=<folder>|hub|demo TASKS=<name,...> LIMIT=<items>"
 	@echo "         CHAT_FORMAT=raw|chat|both (make eval)"
 	@echo "         DATA=<file> DST=<folder> METHOD=lora|full PROCESSES=1 ARGS=\"...\" (make finetune)"
@@ -67,7 +68,7 @@ $(VENV)/.gpu: $(VENV)/.installed requirements-gpu.txt
 	@touch $@
 
 .PHONY: demo
-demo: setup ## open the chat on the bundled small checkpoint (or CHECKPOINT=...)
+demo: setup ## open the chat on the bundled small checkpoints (or CHECKPOINT="a b")
 	$(BIN)/python -m app $(MODEL_OPTIONS) --host $(HOST) --port $(PORT)
 
 .PHONY: eval

@@ -1,4 +1,4 @@
-"""Start the web app: `python -m app [--checkpoint FOLDER_OR_HUB_ID]`; see `--help`."""
+"""Start the web app: `python -m app [--checkpoint FOLDER_OR_HUB_ID ...]`; see `--help`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastapi import FastAPI
 
     from model.interface import Engine
@@ -67,15 +69,15 @@ def _serve(options: argparse.Namespace, listener: socket.socket, database: Datab
     )
     # torch and gradio take seconds to import: the server answers meanwhile.
 
-    def open_engine() -> Engine:
+    def open_all() -> Sequence[Engine]:
         import app.server  # noqa: F401
-        from model.open_engine import DEMO_CHECKPOINT
-        from model.open_engine import open_engine as open_checkpoint
+        from model.open_engine import DEMO_CHECKPOINTS, open_engines
 
-        checkpoint = options.checkpoint or str(DEMO_CHECKPOINT)
-        print(f"Loading {checkpoint} …", flush=True)
-        return open_checkpoint(
-            checkpoint,
+        checkpoints = options.checkpoint or [str(checkpoint) for checkpoint in DEMO_CHECKPOINTS]
+        for checkpoint in checkpoints:
+            print(f"Loading {checkpoint} …", flush=True)
+        return open_engines(
+            checkpoints,
             revision=options.revision,
             device=options.device,
             dtype=options.dtype,
@@ -83,39 +85,46 @@ def _serve(options: argparse.Namespace, listener: socket.socket, database: Datab
             context_length=options.context_length,
         )
 
-    def create(engine: Engine) -> FastAPI:
+    def create(engines: Sequence[Engine]) -> FastAPI:
         from app.server import create_app
 
-        return create_app(engine, api_options, with_pages=not options.no_page, database=database)
+        return create_app(engines, api_options, with_pages=not options.no_page, database=database)
 
     return AppServer(
         listener,
-        open_engine=open_engine,
+        open_engines=open_all,
         create_app=create,
-        say_ready=lambda engine: _say_ready(engine, listener),
+        say_ready=lambda engines: _say_ready(engines, listener),
         say_failed=_fail,
         drain_s=options.drain_timeout,
         step_s=options.step_timeout,
     ).serve_until_told_to_end()
 
 
-def _say_ready(engine: Engine, listener: socket.socket) -> None:
-    info = engine.info
+def _say_ready(engines: Sequence[Engine], listener: socket.socket) -> None:
+    for engine in engines:
+        info = engine.info
+        if info.notice is not None:
+            print(f"Note on {info.model_name}: {info.notice}")
+        cached = (info.num_blocks - 1) * info.block_size
+        print(
+            f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_backend}; KV cache: "
+            f"{cached:,} tokens, shared by at most {info.max_num_requests} answers at once"
+        )
     host, port = listener.getsockname()[:2]
-    if info.notice is not None:
-        print(f"Note: {info.notice}")
-    print(f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_backend}")
-    cached = (info.num_blocks - 1) * info.block_size
-    print(f"KV cache: {cached:,} tokens, shared by at most {info.max_num_requests} answers at once")
     print(f"Ready: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m app", description="Chat with a model in the browser.", allow_abbrev=False
+        prog="python -m app", description="Chat with models in the browser, and serve them.", allow_abbrev=False
     )
     parser.add_argument(
-        "--checkpoint", metavar="FOLDER_OR_HUB_ID", help="the model; default: the bundled demonstration model"
+        "--checkpoint",
+        action="append",
+        metavar="FOLDER_OR_HUB_ID",
+        help="a model; give it several times for several, the first is the default one; without it: the three bundled "
+        "demonstration models",
     )
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
     parser.add_argument(
@@ -124,14 +133,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         choices=("auto", "float32", "bfloat16", "float16"),
         help="number format; auto is bfloat16 on a GPU and float32 on a CPU",
     )
-    parser.add_argument("--revision", help="of a Hub checkpoint: branch, tag or commit")
+    parser.add_argument("--revision", help="of the Hub checkpoint: branch, tag or commit")
     parser.add_argument(
         "--rope-position-dtype",
         default="float32",
         choices=("float32", "bfloat16"),
         help="rotary positions as Hugging Face computes them (float32) or as Adept's server did (bfloat16)",
     )
-    parser.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not the model's own")
+    parser.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not each model's own")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes a free one")
     parser.add_argument("--allow-remote", action="store_true", help="let --host be an address others can reach")
@@ -150,7 +159,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help=f"its first line is the key API clients must send; default: ${API_KEY_VARIABLE}; the page needs no key",
     )
     for name, default, text in (
-        ("max-queue", 256, "answers of API clients that may wait; more get status 429"),
+        ("max-queue", 256, "answers of API clients that may wait for a model; more get status 429"),
         ("max-body-bytes", 4 * 2**20, "size of the largest request"),
     ):
         parser.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=f"{text} (%(default)s)")
@@ -168,6 +177,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         options.api_key = _api_key(options.api_key_file)
     except (OSError, ValueError) as error:
         parser.error(f"the API key cannot be used: {error}")
+    if options.revision is not None and len(options.checkpoint or ()) != 1:
+        parser.error("--revision is of one checkpoint: give one --checkpoint with it")
     if not 0 <= options.port <= 65535:
         parser.error(f"--port {options.port} is not allowed: a port is a number from 0 to 65535")
     return options

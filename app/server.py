@@ -1,6 +1,8 @@
-"""The web server: pages and the HTTP API."""
+"""The web server: pages and the HTTP API over the engines of this process."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import gradio as gr
 from fastapi import FastAPI
@@ -8,7 +10,7 @@ from fastapi import FastAPI
 from app.api.options import ApiOptions
 from app.api.request_log import RequestLog
 from app.api.routes import api_routes, counted_path, is_api
-from app.api.service import Service
+from app.api.service import Service, by_name
 from app.context import AppContext
 from app.look import HEAD, THEME
 from app.pages import build_pages
@@ -19,22 +21,26 @@ from model.interface import Engine
 
 
 def create_app(
-    engine: Engine,
+    engines: Sequence[Engine],
     options: ApiOptions | None = None,
     *,
     with_pages: bool = True,
     database: Database | None = None,
 ) -> FastAPI:
-    """The application: the pages, with the chat at `/`, the state of the engine at `/health`, and the routes of
+    """The application: the pages, with the chat at `/`, the state of the engines at `/health`, and the routes of
     `app.api`, whose `Service` is at `app.state.service`.
 
-    The engine stays the caller's: whoever opened it closes it after the server has ended.
+    The engines stay the caller's: whoever opened them closes them after the server has ended.
 
     Args:
+        engines: at least one; the first is the default.
         options: limits of the API. with_pages: whether there are pages beside it.
         database: where pages keep what outlives the server, also the caller's; `None` keeps it in memory.
+
+    Raises:
+        InvalidRequest: two engines' models have one name.
     """
-    service = Service(engine, options or ApiOptions())
+    service = Service(engines, options or ApiOptions())
     app = FastAPI(title="Persimmon workbench", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service = service
     app.add_middleware(SecurityHeaders)
@@ -45,7 +51,7 @@ def create_app(
     app.add_middleware(RequestLog, is_api=is_api, count=count)
     app.router.routes.extend(api_routes(service))
     if with_pages:
-        _mount_pages(app, AppContext(engines={engine.info.model_name: engine}, database=database or Database(None)))
+        _mount_pages(app, AppContext(engines=by_name(engines), database=database or Database(None)))
     return app
 
 

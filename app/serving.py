@@ -1,6 +1,6 @@
-"""From a listening socket to a served model, and to its end.
+"""From a listening socket to served models, and to their end.
 
-The server answers from the start: until the model is loaded, and again while it ends, with 503 and how soon to come
+The server answers from the start: until the models are loaded, and again while it ends, with 503 and how soon to come
 again, so that whoever starts, balances and stops servers can tell what it is doing.
 """
 
@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,17 +35,18 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 SECONDS_TO_LET_CONNECTIONS_END = 1
-SECONDS_TO_CLOSE_THE_ENGINE = 15.0
+SECONDS_TO_CLOSE_THE_ENGINES = 15.0
 TICKS_BETWEEN_LOOKS = 10  # of 0.1 s, uvicorn's
 GIL_SWITCH_S = 0.0005
 """Python's own 5 ms: so long the engine's thread may keep the event loop's waiting, at every read and write of every
 connection."""
+LOADING = "the models are being loaded"
 EXIT_INTERRUPTED = 130
 EXIT_STUCK = 70  # EX_SOFTWARE: a supervisor starts the process again
 
 
 class FrontDoor:
-    """The ASGI application that is there before the model is."""
+    """The ASGI application that is there before the models are."""
 
     def __init__(self) -> None:
         self.app: ASGIApp | None = None
@@ -56,23 +57,23 @@ class FrontDoor:
         elif scope["type"] == "http" and scope["path"] == "/health/live":
             await JSONResponse({"live": True})(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in ("/health", "/health/ready"):
-            state = {"ready": False, "error": "the model is being loaded"}
+            state = {"ready": False, "error": LOADING}
             await JSONResponse(state, status_code=503)(scope, receive, send)
         elif scope["type"] == "http":
-            await unavailable("the model is being loaded: try again later").response()(scope, receive, send)
+            await unavailable(f"{LOADING}: try again later").response()(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1013})  # try again later
 
 
 class AppServer(uvicorn.Server):
-    """Opens an engine, serves it, and ends.
+    """Opens engines, serves them, and ends.
 
     Args:
         listener: a listening socket.
-        open_engine: called in a thread of its own.
-        create_app: the application over the engine.
+        open_engines: called in a thread of its own.
+        create_app: the application over the engines.
         say_ready: called once requests are answered. say_failed: called with why the server ends; the exit status.
-        drain_s: how long after SIGTERM answers may go on. step_s: how long one step of the engine may take, 0 for any
+        drain_s: how long after SIGTERM answers may go on. step_s: how long one step of an engine may take, 0 for any
             time; a stuck engine cannot be woken, so the process ends for its supervisor.
     """
 
@@ -80,9 +81,9 @@ class AppServer(uvicorn.Server):
         self,
         listener: socket.socket,
         *,
-        open_engine: Callable[[], Engine],
-        create_app: Callable[[Engine], FastAPI],
-        say_ready: Callable[[Engine], None],
+        open_engines: Callable[[], Sequence[Engine]],
+        create_app: Callable[[Sequence[Engine]], FastAPI],
+        say_ready: Callable[[Sequence[Engine]], None],
         say_failed: Callable[[str], int],
         drain_s: float,
         step_s: float,
@@ -98,13 +99,13 @@ class AppServer(uvicorn.Server):
             )
         )
         self._listener = listener
-        self._open_engine = open_engine
+        self._open_engines = open_engines
         self._create_app = create_app
         self._say_ready = say_ready
         self._say_failed = say_failed
         self._drain_s = drain_s
         self._step_s = step_s
-        self._engine: Engine | None = None
+        self._engines: Sequence[Engine] = ()
         self._service: Service | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._leave_lifespan = asyncio.Event()
@@ -112,7 +113,7 @@ class AppServer(uvicorn.Server):
         self._failure: str | None = None
 
     def serve_until_told_to_end(self) -> int:
-        """The process's exit status: 0, or 1 where the model cannot be loaded or the engine failed."""
+        """The process's exit status: 0, or 1 where a model cannot be loaded or an engine failed."""
 
         def end(number: int, frame: FrameType | None) -> None:
             self.handle_exit(number, frame)
@@ -124,11 +125,11 @@ class AppServer(uvicorn.Server):
         self.run(sockets=[self._listener])
         if self._failure is not None:
             status = self._say_failed(self._failure)
-        elif self._engine is None and self._signal == signal.SIGINT:
+        elif not self._engines and self._signal == signal.SIGINT:
             status = EXIT_INTERRUPTED
         else:
             status = 0
-        if self._engine is None:  # still being loaded by a thread that cannot be stopped
+        if not self._engines:  # still being loaded by a thread that cannot be stopped
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
@@ -144,36 +145,36 @@ class AppServer(uvicorn.Server):
             self._tasks.append(asyncio.create_task(self._load()))
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % TICKS_BETWEEN_LOOKS == 0 and self._engine is not None:
-            self._look_after(self._engine)
+        if counter % TICKS_BETWEEN_LOOKS == 0:
+            for engine in self._engines:
+                self._look_after(engine)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._service is not None:
-            self._service.gate.draining = True
-        if self._engine is not None:
+            self._service.drain()
             if self._signal == signal.SIGTERM:
-                await self._drain(self._engine)
-            await self._close(self._engine)
+                await self._drain(self._service)
+        await self._close(self._engines)
         await super().shutdown(sockets)
         self._leave_lifespan.set()
         for task in self._tasks:
-            if self._engine is None:
+            if not self._engines:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _load(self) -> None:
         try:
-            engine = await asyncio.wrap_future(_in_thread(self._open_engine))
+            engines = await asyncio.wrap_future(_in_thread(self._open_engines))
         except EngineError as error:
             self._fail(str(error))
             return
         except Exception as error:
-            logger.exception("the model could not be loaded")
-            self._fail(f"the model could not be loaded ({type(error).__name__}: {error})")
+            logger.exception("the models could not be loaded")
+            self._fail(f"the models could not be loaded ({type(error).__name__}: {error})")
             return
         try:
-            app = self._create_app(engine)
+            app = self._create_app(engines)
             entered = asyncio.Event()
             lifespan = asyncio.create_task(self._live(app, entered))
             self._tasks.append(lifespan)
@@ -183,14 +184,15 @@ class AppServer(uvicorn.Server):
                 waiting.cancel()
                 lifespan.result()  # raises what went wrong
         except Exception as error:
-            engine.close()
+            for engine in engines:
+                engine.close()
             logger.exception("the application could not be started")
             self._fail(f"the application could not be started ({type(error).__name__}: {error})")
             return
-        self._engine = engine
+        self._engines = engines
         self._service = app.state.service
         self._door.app = app
-        self._say_ready(engine)
+        self._say_ready(engines)
 
     async def _live(self, app: FastAPI, entered: asyncio.Event) -> None:
         """The application's lifespan, from its start to its end in one task."""
@@ -202,29 +204,31 @@ class AppServer(uvicorn.Server):
         """End the process if the engine has failed or hangs."""
         stats = engine.stats()
         if stats.is_closed and not self.should_exit:
-            self._fail("the engine failed: see the log above, and start the server again")
+            self._fail(f"the engine of {engine.info.model_name} failed: see the log above, and start the server again")
         elif self._step_s and stats.step_age_s > self._step_s:
             _die(
-                f"one step of the engine has taken {stats.step_age_s:.0f} s, more than --step-timeout {self._step_s:g}"
+                f"one step of the engine of {engine.info.model_name} has taken {stats.step_age_s:.0f} s, more than "
+                f"--step-timeout {self._step_s:g}"
             )
 
-    async def _drain(self, engine: Engine) -> None:
+    async def _drain(self, service: Service) -> None:
         """Let answers end, for a while."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._drain_s
         while loop.time() < end and not self.force_exit:
-            stats = engine.stats()
-            admitted = self._service.gate.num_admitted if self._service is not None else 0
-            if stats.is_closed or not (stats.num_running or stats.num_waiting or admitted):
+            loads = [model.engine.stats() for model in service.models.values()]
+            busy = service.num_admitted or any(load.num_running or load.num_waiting for load in loads)
+            if not busy or any(load.is_closed for load in loads):
                 return
             await asyncio.sleep(0.05)
         logger.warning("some answers were cut: they took longer than the %g s they had to end", self._drain_s)
 
-    async def _close(self, engine: Engine) -> None:
+    async def _close(self, engines: Sequence[Engine]) -> None:
+        closing = [asyncio.wrap_future(_in_thread(engine.close)) for engine in engines]
         try:
-            await asyncio.wait_for(asyncio.wrap_future(_in_thread(engine.close)), SECONDS_TO_CLOSE_THE_ENGINE)
+            await asyncio.wait_for(asyncio.gather(*closing), SECONDS_TO_CLOSE_THE_ENGINES)
         except TimeoutError:
-            _die(f"the engine did not end within {SECONDS_TO_CLOSE_THE_ENGINE:g} s")
+            _die(f"the engines did not end within {SECONDS_TO_CLOSE_THE_ENGINES:g} s")
 
     def _fail(self, sentence: str) -> None:
         self._failure = sentence

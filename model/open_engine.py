@@ -1,23 +1,26 @@
-"""From a checkpoint's name to a running engine: the one constructor `app` and `evals` use."""
+"""From checkpoints' names to running engines: the one constructor `app` and `evals` use."""
 
 from __future__ import annotations
 
 import logging
 import os
 import platform
+from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 
 from model.checkpoint.errors import CheckpointError
-from model.checkpoint.loaded import load_checkpoint
+from model.checkpoint.loaded import LoadedModel, load_checkpoint
 from model.engine.block_pool import BlockPool
 from model.engine.core import EngineCore
 from model.engine.engine import LocalEngine
 from model.engine.faults import SWITCH, cause_faults
 from model.engine.heads import Heads
-from model.engine.memory_plan import plan_memory
+from model.engine.memory_plan import CacheNeed, MemoryPlan, plan_memory
 from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
 from model.interface import EngineInfo, InvalidRequest
@@ -25,7 +28,8 @@ from model.layers.attention import ATTENTION_BACKEND
 
 logger = logging.getLogger(__name__)
 
-DEMO_CHECKPOINT = Path(__file__).parent / "demo" / "persimmon-demo"
+DEMO_CHECKPOINTS = tuple(Path(__file__).parent / "demo" / name for name in ("persimmon-demo", "mpt-demo", "llama-demo"))
+DEMO_CHECKPOINT = DEMO_CHECKPOINTS[0]
 
 HEADS_FOLDER = "heads"
 """Folder in a checkpoint's folder; the classification heads in it are attached when the checkpoint is opened."""
@@ -37,8 +41,29 @@ ROPE_POSITION_DTYPES = ("float32", "bfloat16")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "sentencepiece", "safetensors")
 
 
-def open_engine(
-    checkpoint: str,
+class EngineOptions(TypedDict, total=False):
+    """What :func:`open_engines` may be told; it says what each means and what it is if left out."""
+
+    revision: str | None
+    device: str
+    dtype: str
+    rope_position_dtype: str
+    context_length: int | None
+    max_num_requests: int
+    max_num_batched_tokens: int
+    max_num_prompt_tokens: int | None
+    block_size: int
+    kv_cache_tokens: int | None
+    num_draft_tokens: int
+
+
+def open_engine(checkpoint: str, **options: Unpack[EngineOptions]) -> LocalEngine:
+    """Load one checkpoint and start its engine; options and errors are those of :func:`open_engines`."""
+    return open_engines([checkpoint], **options)[0]
+
+
+def open_engines(
+    checkpoints: Sequence[str],
     *,
     revision: str | None = None,
     device: str = "auto",
@@ -51,11 +76,14 @@ def open_engine(
     block_size: int = 16,
     kv_cache_tokens: int | None = None,
     num_draft_tokens: int = 0,
-) -> LocalEngine:
-    """Load a checkpoint and start its engine.
+) -> list[LocalEngine]:
+    """Load checkpoints and start an engine for each, in their order.
+
+    All weights are loaded before the first cache is made, and what is left is shared: equal parts, but what one model
+    has no use for goes to the others.
 
     Args:
-        checkpoint: folder or Hub id; `revision`: Hub branch, tag or commit.
+        checkpoints: folders or Hub ids, told apart by their last part; `revision`: Hub branch, tag or commit.
         device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
         dtype: `auto` (bfloat16 on a GPU, float32 on a CPU), `float32`, `bfloat16` or `float16`.
         rope_position_dtype: `float32` (as Hugging Face) or `bfloat16` (as Adept's server; answers differ beyond
@@ -67,15 +95,22 @@ def open_engine(
         max_num_prompt_tokens: most tokens of prompts in a step that also goes on with an answer somebody reads: it
             bounds the gap between two tokens of that answer. `None`: a number for the device.
         block_size: tokens in a KV block.
-        kv_cache_tokens: size of the KV cache; `None` fills the memory that may be used.
+        kv_cache_tokens: size of each KV cache; `None` fills the memory that may be used.
         num_draft_tokens: most tokens guessed from the text so far and checked together (speculative decoding by prompt
             lookup); answers are the same. 0 is off.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used.
-        InvalidRequest: an option's value breaks its rule.
+        CheckpointError: a checkpoint cannot be used.
+        InvalidRequest: an option's value breaks its rule, or two checkpoints have one name.
         EngineError: there is not enough memory.
     """
+    names = [Path(checkpoint).name for checkpoint in checkpoints]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidRequest(
+                f"two checkpoints are named {name!r}, and a model is asked for by its name: give each one once, and "
+                "folders different names"
+            )
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
     if rope_position_dtype not in ROPE_POSITION_DTYPES:
@@ -98,31 +133,60 @@ def open_engine(
             f"max_num_batched_tokens={max_num_batched_tokens} is not allowed: it must be at least "
             f"max_num_requests={max_num_requests}"
         )
-    loaded = load_checkpoint(
-        checkpoint, revision=revision, device=torch_device, dtype=torch_dtype, rope_position_dtype=position_dtype
-    )
-    model = loaded.model
-    own_length = model.config.context_length
-    context_length = own_length if context_length is None else context_length
-    if context_length < 2 or (context_length > own_length and not model.config.can_exceed_context_length):
-        raise InvalidRequest(f"context_length={context_length} is not allowed: this model takes 2 to {own_length}")
-    plan = plan_memory(
-        model.config.kv_cache_shape,
-        context_length=context_length,
+    models = [
+        load_checkpoint(
+            checkpoint, revision=revision, device=torch_device, dtype=torch_dtype, rope_position_dtype=position_dtype
+        )
+        for checkpoint in checkpoints
+    ]
+    lengths = [_context_length(loaded, context_length) for loaded in models]
+    plans = plan_memory(
+        [CacheNeed(loaded.model.config.kv_cache_shape, length) for loaded, length in zip(models, lengths, strict=True)],
         max_num_requests=max_num_requests,
         block_size=block_size,
         dtype=torch_dtype,
         device=torch_device,
         kv_cache_tokens=kv_cache_tokens,
     )
-    logger.info("%s", plan)
-    info = EngineInfo(
+    with ExitStack() as opened:
+        engines = []
+        for loaded, length, plan in zip(models, lengths, plans, strict=True):
+            scheduler = Scheduler(
+                BlockPool(
+                    plan.num_blocks, block_size, caches_prefixes=not loaded.model.config.keys_depend_on_prompt_length
+                ),
+                max_num_requests=max_num_requests,
+                max_num_batched_tokens=max_num_batched_tokens,
+                max_num_prompt_tokens=max_num_prompt_tokens,
+            )
+            info = _info(loaded, plan, length, rope_position_dtype, max_num_requests)
+            engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens))
+            opened.callback(engines[-1].close)
+        opened.pop_all()
+    return engines
+
+
+def _context_length(loaded: LoadedModel, wanted: int | None) -> int:
+    config = loaded.model.config
+    if wanted is None:
+        return config.context_length
+    if wanted < 2 or (wanted > config.context_length and not config.can_exceed_context_length):
+        raise InvalidRequest(
+            f"context_length={wanted} is not allowed: {loaded.model_name} takes 2 to {config.context_length}"
+        )
+    return wanted
+
+
+def _info(
+    loaded: LoadedModel, plan: MemoryPlan, context_length: int, rope_position_dtype: str, max_num_requests: int
+) -> EngineInfo:
+    return EngineInfo(
         model_name=loaded.model_name,
         source=loaded.source,
         revision=loaded.revision,
         family=loaded.family,
         num_parameters=loaded.num_parameters,
-        vocab_size=model.config.vocab_size,
+        vocab_size=loaded.model.config.vocab_size,
         context_length=context_length,
         weights_sha256=loaded.weights_sha256,
         tokenizer_sha256=loaded.tokenizer_sha256,
@@ -131,7 +195,7 @@ def open_engine(
         dtype=loaded.dtype,
         rope_position_dtype=rope_position_dtype,
         attention_backend=ATTENTION_BACKEND,
-        block_size=block_size,
+        block_size=plan.block_size,
         num_blocks=plan.num_blocks,
         max_num_requests=max_num_requests,
         notice=loaded.notice,
@@ -139,34 +203,36 @@ def open_engine(
         has_lm_head=loaded.head is None,
         versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
     )
-    heads = Heads(info, hidden_size=model.config.hidden_size, own=loaded.head)
+
+
+def _start(
+    loaded: LoadedModel, plan: MemoryPlan, scheduler: Scheduler, info: EngineInfo, num_draft_tokens: int
+) -> LocalEngine:
+    logger.info("%s: %s", info.model_name, plan)
+    hidden_size = loaded.model.config.hidden_size
+    heads = Heads(info, hidden_size=hidden_size, own=loaded.head)
     for folder in sorted(path.parent for path in (loaded.folder / HEADS_FOLDER).glob("*/head.json")):
         try:
             heads.attach(folder)
         except CheckpointError as error:  # such as one of weights that have been trained again since
             logger.warning("%s", error)
-    runner = ModelRunner(model, num_blocks=plan.num_blocks, block_size=block_size)
+    runner = ModelRunner(loaded.model, num_blocks=plan.num_blocks, block_size=plan.block_size)
     if os.environ.get(SWITCH):
         cause_faults(runner, os.environ[SWITCH])
-    scheduler = Scheduler(
-        BlockPool(plan.num_blocks, block_size, caches_prefixes=not model.config.keys_depend_on_prompt_length),
-        max_num_requests=max_num_requests,
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_prompt_tokens=max_num_prompt_tokens,
+    core = EngineCore(
+        runner,
+        scheduler,
+        loaded.tokenizer,
+        eos_token_ids=loaded.special.eos_token_ids,
+        num_draft_tokens=num_draft_tokens,
     )
     return LocalEngine(
-        EngineCore(
-            runner,
-            scheduler,
-            loaded.tokenizer,
-            eos_token_ids=loaded.special.eos_token_ids,
-            num_draft_tokens=num_draft_tokens,
-        ),
+        core,
         info=info,
         tokenizer=loaded.tokenizer,
-        chat_template=model.chat_template,
-        max_request_tokens=min(context_length, plan.num_tokens),
-        hidden_size=model.config.hidden_size,
+        chat_template=loaded.model.chat_template,
+        max_request_tokens=min(info.context_length, plan.num_tokens),
+        hidden_size=hidden_size,
         heads=heads,
         pad_token_id=loaded.pad_token_id,
     )

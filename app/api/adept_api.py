@@ -21,7 +21,15 @@ from app.api.request_log import note
 from app.api.running import for_client
 from app.api.schemas import AdeptBody
 from app.api.service import Service
-from model.interface import MAX_SEED, Completion, ContextLengthExceeded, SamplingParams, ScoreRequest, Tokenizer
+from model.interface import (
+    MAX_SEED,
+    Completion,
+    ContextLengthExceeded,
+    Engine,
+    SamplingParams,
+    ScoreRequest,
+    Tokenizer,
+)
 
 MAX_PROMPTS = 128
 MAX_TOP_K = 1000
@@ -42,8 +50,9 @@ async def generate(service: Service, request: Request) -> Response:
     body = checked(AdeptBody, content)
     prompts = [body.prompts] if isinstance(body.prompts, str) else body.prompts
     _check(body, prompts)
-    service.gate.check_open()
-    tokenizer = service.engine.tokenizer
+    model = service.model(body.model)
+    model.gate.check_open()
+    tokenizer = model.engine.tokenizer
     # Adept's begins documents with the token that ends them.
     begin = list(tokenizer.eos_token_ids[:1]) if body.add_BOS else []
     token_ids = [begin + one for one in await asyncio.to_thread(lambda: list(map(tokenizer.encode, prompts)))]
@@ -51,9 +60,9 @@ async def generate(service: Service, request: Request) -> Response:
         raise ApiError(400, "prompts holds an empty one: empty prompts require add_BOS=true", param="prompts")
     lengths = [len(one) for one in token_ids]
     note(request.scope, prompts=len(prompts), prompt_tokens=sum(lengths))
-    work = _score(service, token_ids) if body.tokens_to_generate == 0 else _complete(service, body, token_ids)
+    work = _score(model.engine, token_ids) if body.tokens_to_generate == 0 else _complete(model.engine, body, token_ids)
     try:
-        ticket = service.gate.admit(len(prompts))
+        ticket = model.gate.admit(len(prompts))
     except ApiError:
         work.close()
         raise
@@ -86,7 +95,7 @@ def _check(body: AdeptBody, prompts: list[str]) -> None:
         raise refused("random_seed", body.random_seed, "a positive integer")
 
 
-async def _complete(service: Service, body: AdeptBody, token_ids: list[list[int]]) -> dict[str, Any]:
+async def _complete(engine: Engine, body: AdeptBody, token_ids: list[list[int]]) -> dict[str, Any]:
     params = [
         SamplingParams(
             max_tokens=body.tokens_to_generate,
@@ -99,8 +108,8 @@ async def _complete(service: Service, body: AdeptBody, token_ids: list[list[int]
         )
         for place in range(len(token_ids))
     ]
-    finished: list[Completion] = await service.engine.agenerate(token_ids, params)
-    tokenizer = service.engine.tokenizer
+    finished: list[Completion] = await engine.agenerate(token_ids, params)
+    tokenizer = engine.tokenizer
     logprobs = [
         [finite(one.logprob) for one in (*completion.prompt_logprobs, *completion.logprobs)] for completion in finished
     ]
@@ -115,8 +124,7 @@ async def _complete(service: Service, body: AdeptBody, token_ids: list[list[int]
     }
 
 
-async def _score(service: Service, token_ids: list[list[int]]) -> dict[str, Any]:
-    engine = service.engine
+async def _score(engine: Engine, token_ids: list[list[int]]) -> dict[str, Any]:
     longest = engine.info.context_length
     for prompt in token_ids:
         if len(prompt) > longest:

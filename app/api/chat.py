@@ -17,7 +17,7 @@ from app.api.request_log import note
 from app.api.running import for_client
 from app.api.sampling import sampling_params
 from app.api.schemas import ChatBody
-from app.api.service import FINISH_REASONS, Service, usage
+from app.api.service import FINISH_REASONS, ServedModel, Service, priority_of, usage
 from app.api.streaming import EventStream, merged
 from app.api.unsupported import refuse_unsupported
 from model.interface import Completion, EngineError, Priority, SamplingParams
@@ -46,8 +46,8 @@ async def _respond(service: Service, request: Request) -> Response:
     content = await read_object(request, service.options)
     body = checked(ChatBody, content)
     refuse_unsupported(content)
-    service.check_model(body.model)
-    engine = service.engine
+    model = service.model(body.model)
+    engine = model.engine
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     if max_tokens is not None and max_tokens < 1:
         name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
@@ -58,22 +58,22 @@ async def _respond(service: Service, request: Request) -> Response:
     if num_top is not None and not 0 <= num_top <= 20:
         raise refused("top_logprobs", num_top, "a whole number from 0 to 20")
     params = sampling_params(body, max_tokens=max_tokens, logprobs=num_top, format_stop=engine.chat_template.stop)
-    service.gate.check_open()
+    model.gate.check_open()
     messages = conversation(body.messages)
     wanted = _Wanted(
         prompt=await tokenized(engine, engine.chat_template.render(messages)),
         params=params,
         continues=bool(messages) and messages[-1].role == "assistant",
         with_logprobs=num_top is not None,
-        priority=service.priority(request, body.priority),
+        priority=priority_of(request, body.priority),
     )
     num_tokens = len(wanted.prompt.token_ids)
     note(request.scope, messages=len(messages), n=len(params), prompt_tokens=num_tokens, stream=bool(body.stream))
-    ticket = service.gate.admit(len(params))
+    ticket = model.gate.admit(len(params))
     if body.stream:
         with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return EventStream(
-            _events(service, wanted, with_usage=with_usage),
+            _events(model, wanted, with_usage=with_usage),
             ticket=ticket,
             timeout_s=service.options.request_timeout_s,
             prompt_name="messages",
@@ -86,17 +86,17 @@ async def _respond(service: Service, request: Request) -> Response:
         )
     found = usage([num_tokens], finished, n=len(params))
     note(request.scope, completion_tokens=found["completion_tokens"])
-    reply = service.envelope("chatcmpl", "chat.completion")
-    choices = [_choice(service, wanted, index, completion) for index, completion in enumerate(finished)]
+    reply = model.envelope("chatcmpl", "chat.completion")
+    choices = [_choice(model, wanted, index, completion) for index, completion in enumerate(finished)]
     return JSONResponse(reply | {"choices": choices, "usage": found})
 
 
-def _choice(service: Service, wanted: _Wanted, index: int, completion: Completion) -> dict[str, Any]:
+def _choice(model: ServedModel, wanted: _Wanted, index: int, completion: Completion) -> dict[str, Any]:
     blanks = OuterBlanks(keeps_first=wanted.continues)
     return {
         "index": index,
         "message": {"role": "assistant", "content": blanks.push(completion.text), "refusal": None},
-        "logprobs": chat_logprobs(service.engine.tokenizer, completion.logprobs) if wanted.with_logprobs else None,
+        "logprobs": chat_logprobs(model.engine.tokenizer, completion.logprobs) if wanted.with_logprobs else None,
         "finish_reason": FINISH_REASONS[completion.finish_reason],
         "stop_reason": completion.stop_reason,
     }
@@ -124,10 +124,10 @@ class OuterBlanks:
         return shown
 
 
-async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> AsyncGenerator[dict[str, Any], None]:
+async def _events(model: ServedModel, wanted: _Wanted, *, with_usage: bool) -> AsyncGenerator[dict[str, Any], None]:
     """What a stream sends: a role for every choice, their words, their ends, then the usage if wanted."""
-    engine = service.engine
-    envelope = service.envelope("chatcmpl", "chat.completion.chunk") | ({"usage": None} if with_usage else {})
+    engine = model.engine
+    envelope = model.envelope("chatcmpl", "chat.completion.chunk") | ({"usage": None} if with_usage else {})
     num_choices = len(wanted.params)
     blanks = [OuterBlanks(keeps_first=wanted.continues) for _ in range(num_choices)]
     finished: list[Completion | None] = [None] * num_choices

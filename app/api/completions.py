@@ -17,7 +17,7 @@ from app.api.request_log import note
 from app.api.running import for_client
 from app.api.sampling import sampling_params
 from app.api.schemas import CompletionBody
-from app.api.service import FINISH_REASONS, Service, usage
+from app.api.service import FINISH_REASONS, ServedModel, Service, priority_of, usage
 from app.api.streaming import EventStream, merged
 from app.api.unsupported import refuse_unsupported
 from model.interface import (
@@ -56,45 +56,45 @@ async def completions(service: Service, request: Request) -> Response:
     content = await read_object(request, service.options)
     body = checked(CompletionBody, content)
     refuse_unsupported(content)
-    service.check_model(body.model)
+    model = service.model(body.model)
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     params = sampling_params(body, max_tokens=max_tokens or 1, logprobs=body.logprobs)
     if content.get("best_of") not in (None, len(params)):
         raise refused("best_of", content["best_of"], f"n ({len(params)}) or left out: only what is returned is written")
-    service.gate.check_open()
+    model.gate.check_open()
     wanted = _Wanted(
-        prompts=await prompts_of(service.engine, body.prompt),
+        prompts=await prompts_of(model.engine, body.prompt),
         params=params if max_tokens else None,
         n=len(params),
         echo=bool(body.echo),
         num_top=body.logprobs,
-        priority=service.priority(request, body.priority),
+        priority=priority_of(request, body.priority),
     )
     lengths = [len(prompt.token_ids) for prompt in wanted.prompts]
     note(request.scope, prompts=len(lengths), n=wanted.n, prompt_tokens=sum(lengths), stream=bool(body.stream))
-    ticket = service.gate.admit(len(wanted.prompts) * wanted.n)
+    ticket = model.gate.admit(len(wanted.prompts) * wanted.n)
     if body.stream:
         with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return EventStream(
-            _events(service, wanted, with_usage=with_usage),
+            _events(model, wanted, with_usage=with_usage),
             ticket=ticket,
             timeout_s=service.options.request_timeout_s,
         )
     with ticket:
         finished = await for_client(
-            request.receive, _generate(service, wanted), timeout_s=service.options.request_timeout_s
+            request.receive, _generate(model, wanted), timeout_s=service.options.request_timeout_s
         )
     found = usage(lengths, finished, n=wanted.n)
     note(request.scope, completion_tokens=found["completion_tokens"])
-    reply = service.envelope("cmpl", "text_completion")
-    return JSONResponse(reply | {"choices": _choices(service, wanted, finished), "usage": found})
+    reply = model.envelope("cmpl", "text_completion")
+    return JSONResponse(reply | {"choices": _choices(model, wanted, finished), "usage": found})
 
 
-async def _generate(service: Service, wanted: _Wanted) -> list[Completion]:
+async def _generate(model: ServedModel, wanted: _Wanted) -> list[Completion]:
     """The completions of all choices, in order."""
     scores_prompts = wanted.echo and wanted.num_top is not None
     if wanted.params is None:
-        tops = await _prompt_logprobs(service, wanted) if scores_prompts else [()] * len(wanted.prompts)
+        tops = await _prompt_logprobs(model, wanted) if scores_prompts else [()] * len(wanted.prompts)
         return [
             _nothing(prompt, top) for prompt, top in zip(wanted.prompts, tops, strict=True) for _ in range(wanted.n)
         ]
@@ -105,12 +105,12 @@ async def _generate(service: Service, wanted: _Wanted) -> list[Completion]:
             prompts.append(prompt.token_ids)
             # One choice is enough to score the prompt all of them share.
             params.append(replace(one, prompt_logprobs=wanted.num_top) if scores_prompts and place == 0 else one)
-    return await service.engine.agenerate(prompts, params, priority=wanted.priority)
+    return await model.engine.agenerate(prompts, params, priority=wanted.priority)
 
 
-async def _prompt_logprobs(service: Service, wanted: _Wanted) -> list[tuple[TokenLogprob, ...]]:
+async def _prompt_logprobs(model: ServedModel, wanted: _Wanted) -> list[tuple[TokenLogprob, ...]]:
     """Of every prompt's tokens from the second on."""
-    engine, num_top = service.engine, wanted.num_top or 0
+    engine, num_top = model.engine, wanted.num_top or 0
     longest = engine.info.context_length
     for prompt in wanted.prompts:
         if len(prompt.token_ids) > longest:
@@ -155,8 +155,8 @@ def _nothing(prompt: PromptTokens, prompt_logprobs: tuple[TokenLogprob, ...]) ->
     )
 
 
-def _choices(service: Service, wanted: _Wanted, finished: Sequence[Completion]) -> list[dict[str, Any]]:
-    tokenizer = service.engine.tokenizer
+def _choices(model: ServedModel, wanted: _Wanted, finished: Sequence[Completion]) -> list[dict[str, Any]]:
+    tokenizer = model.engine.tokenizer
     choices = []
     for index, completion in enumerate(finished):
         prompt = wanted.prompts[index // wanted.n]
@@ -187,16 +187,16 @@ def _choices(service: Service, wanted: _Wanted, finished: Sequence[Completion]) 
     return choices
 
 
-async def _events(service: Service, wanted: _Wanted, *, with_usage: bool) -> AsyncGenerator[dict[str, Any], None]:
+async def _events(model: ServedModel, wanted: _Wanted, *, with_usage: bool) -> AsyncGenerator[dict[str, Any], None]:
     """What a stream sends. The prompt to echo comes first, in one event with its log-probabilities."""
-    engine, tokenizer = service.engine, service.engine.tokenizer
-    envelope = service.envelope("cmpl", "text_completion") | ({"usage": None} if with_usage else {})
+    engine, tokenizer = model.engine, model.engine.tokenizer
+    envelope = model.envelope("cmpl", "text_completion") | ({"usage": None} if with_usage else {})
     num_choices = len(wanted.prompts) * wanted.n
     offsets = [TextOffsets(tokenizer) for _ in range(num_choices)]
     if wanted.echo:
         scored: list[tuple[TokenLogprob, ...]] = [()] * len(wanted.prompts)
         if wanted.num_top is not None:
-            scored = await _prompt_logprobs(service, wanted)
+            scored = await _prompt_logprobs(model, wanted)
         for index in range(num_choices):
             prompt = wanted.prompts[index // wanted.n]
             text, places = echo_of(tokenizer, prompt.token_ids, prompt.text)

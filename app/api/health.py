@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.api.service import Service
-from model.interface import EngineError
+from app.api.service import ServedModel, Service
 
 
 async def health(service: Service, request: Request) -> Response:
-    """What runs and how busy it is; status 503 once the engine takes no more requests."""
-    info = service.engine.info
-    state = {
-        "ready": True,
-        "model_name": info.model_name,
-        "device": info.device,
-        "dtype": info.dtype,
-        "attention_backend": info.attention_backend,
-        "context_length": info.context_length,
-        "notice": info.notice,
-    }
+    """What runs and how busy it is; status 503 once an engine takes no more requests."""
     problem = _problem(service)
+    state = {"ready": problem is None, "models": [_state(model) for model in service.models.values()]}
     if problem is not None:
-        return JSONResponse(state | {"ready": False, "error": problem}, status_code=503)
-    return JSONResponse(state | {"stats": asdict(service.engine.stats())})
+        return JSONResponse(state | {"error": problem}, status_code=503)
+    return JSONResponse(state)
 
 
 async def live(service: Service, request: Request) -> Response:
@@ -42,11 +33,21 @@ async def ready(service: Service, request: Request) -> Response:
     return JSONResponse({"ready": False, "error": problem}, status_code=503)
 
 
+def _state(model: ServedModel) -> dict[str, Any]:
+    info = model.engine.info
+    return {
+        "model_name": info.model_name,
+        "device": info.device,
+        "dtype": info.dtype,
+        "attention_backend": info.attention_backend,
+        "context_length": info.context_length,
+        "notice": info.notice,
+        "stats": asdict(model.engine.stats()),
+    }
+
+
 def _problem(service: Service) -> str | None:
-    if service.gate.draining:
+    if service.is_draining:
         return "the server is ending and takes no more requests"
-    try:
-        closed = service.engine.stats().is_closed
-    except EngineError as error:
-        return str(error)
-    return "the engine takes no more requests" if closed else None
+    closed = [name for name, model in service.models.items() if model.engine.stats().is_closed]
+    return f"the engine of {closed[0]} takes no more requests" if closed else None

@@ -102,8 +102,9 @@ class DetokenizeBody(_Body):
 
 class AdeptBody(_Body):
     """`PUT /api`, as adept-inference's server had it (persimmon-ai-labs/adept-inference,
-    megatron/text_generation_server.py)."""
+    megatron/text_generation_server.py), and which model, of which that server had one."""
 
+    model: str | None = Field(None, description="a string, the name of the model")
     prompts: str | list[str] = Field(description="a list of strings")
     tokens_to_generate: int = Field(64, description="an integer greater than or equal to 0")
     logprobs: bool = Field(False, description="a boolean value")

@@ -1,9 +1,10 @@
-"""What every route of the API works with."""
+"""What every route of the API works with: the models there are, and what is counted."""
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -12,46 +13,29 @@ from app.api.admission import Gate
 from app.api.counters import Counters
 from app.api.errors import ApiError, refused
 from app.api.options import ApiOptions
-from model.interface import Completion, Engine, FinishReason, Priority
+from model.interface import Completion, Engine, FinishReason, InvalidRequest, Priority
 
 FINISH_REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "abort": "stop"}
 PRIORITIES: dict[str, Priority] = {"interactive": "interactive", "batch": "batch"}
 
 
-class Service:
-    """One engine, its limits and its counts."""
+class ServedModel:
+    """One engine, who may come in to it, and how its replies begin."""
 
     def __init__(self, engine: Engine, options: ApiOptions) -> None:
         self.engine = engine
         self.options = options
         self.gate = Gate(num_running=engine.info.max_num_requests, max_queue=options.max_queue)
-        self.counters = Counters()
-        self.started = int(time.time())
+
+    @property
+    def name(self) -> str:
+        """What clients call it."""
+        return self.engine.info.model_name
 
     @property
     def fingerprint(self) -> str:
         """OpenAI's `system_fingerprint`: of the weights."""
         return f"fp_{self.engine.info.weights_sha256[:12]}"
-
-    def check_model(self, name: str | None) -> None:
-        """Raise ApiError (404) if a client asks for another model than the one that runs."""
-        info = self.engine.info
-        if name is not None and name not in (info.model_name, info.source):
-            raise ApiError(
-                404,
-                f"the model {name[:200]!r} is not here: use {info.model_name!r}",
-                param="model",
-                code="model_not_found",
-            )
-
-    def priority(self, request: Request, wanted: Priority | None) -> Priority:
-        """From the body, or the header `X-Priority`; a person waits unless one of them says otherwise."""
-        if wanted is not None:
-            return wanted
-        header = request.headers.get("x-priority", "interactive")
-        if header not in PRIORITIES:
-            raise refused("X-Priority", header, "'interactive' or 'batch'")
-        return PRIORITIES[header]
 
     def envelope(self, prefix: str, kind: str) -> dict[str, Any]:
         """The fields every reply begins with."""
@@ -59,9 +43,86 @@ class Service:
             "id": f"{prefix}-{uuid.uuid4().hex}",
             "object": kind,
             "created": int(time.time()),
-            "model": self.engine.info.model_name,
+            "model": self.name,
             "system_fingerprint": self.fingerprint,
         }
+
+
+class Service:
+    """All models of this process, and the counts.
+
+    Args:
+        engines: at least one, each of another name; the first is for requests that name none.
+
+    Raises:
+        InvalidRequest: two have one name.
+    """
+
+    def __init__(self, engines: Sequence[Engine], options: ApiOptions) -> None:
+        self.options = options
+        self.models = {name: ServedModel(engine, options) for name, engine in by_name(engines).items()}
+        self.default = self.models[engines[0].info.model_name]
+        self.counters = Counters()
+        self.started = int(time.time())
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model a client asks for, by its name or its checkpoint's whole one; `None` is the default.
+
+        Raises:
+            ApiError: 404, there is none of this name.
+        """
+        if name is None:
+            return self.default
+        for model in self.models.values():
+            if name in (model.name, model.engine.info.source):
+                return model
+        known = ", ".join(map(repr, self.models))
+        raise ApiError(
+            404,
+            f"the model {name[:200]!r} is not here: use {'one of ' if len(self.models) > 1 else ''}{known}",
+            param="model",
+            code="model_not_found",
+        )
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server is ending."""
+        return self.default.gate.draining
+
+    def drain(self) -> None:
+        """Let nobody in any more."""
+        for model in self.models.values():
+            model.gate.draining = True
+
+    @property
+    def num_admitted(self) -> int:
+        """Answers that clients wait for."""
+        return sum(model.gate.num_admitted for model in self.models.values())
+
+
+def by_name(engines: Sequence[Engine]) -> dict[str, Engine]:
+    """Engines by their models' names, in their order.
+
+    Raises:
+        InvalidRequest: two have one name.
+    """
+    found: dict[str, Engine] = {}
+    for engine in engines:
+        name = engine.info.model_name
+        if name in found:
+            raise InvalidRequest(f"two models are named {name!r}: a model is asked for by its name, so give another")
+        found[name] = engine
+    return found
+
+
+def priority_of(request: Request, wanted: Priority | None) -> Priority:
+    """From the body, or the header `X-Priority`; a person waits unless one of them says otherwise."""
+    if wanted is not None:
+        return wanted
+    header = request.headers.get("x-priority", "interactive")
+    if header not in PRIORITIES:
+        raise refused("X-Priority", header, "'interactive' or 'batch'")
+    return PRIORITIES[header]
 
 
 def usage(prompt_lengths: list[int], completions: list[Completion], *, n: int) -> dict[str, Any]:

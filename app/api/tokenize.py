@@ -18,8 +18,7 @@ async def tokenize(service: Service, request: Request) -> Response:
     """Token ids of a text, or of a conversation in the model's format. A text gets what documents begin with, unless
     `add_special_tokens` is false."""
     body = checked(TokenizeBody, await read_object(request, service.options))
-    service.check_model(body.model)
-    engine = service.engine
+    engine = service.model(body.model).engine
     if (body.prompt is None) == (body.messages is None):
         raise ApiError(400, "a text or a conversation is split: give either prompt or messages", param="prompt")
     turns = body.messages
@@ -33,6 +32,6 @@ async def tokenize(service: Service, request: Request) -> Response:
 async def detokenize(service: Service, request: Request) -> Response:
     """The text of token ids, as a whole document."""
     body = checked(DetokenizeBody, await read_object(request, service.options))
-    service.check_model(body.model)
-    check_token_ids(service.engine, body.tokens, "tokens")
-    return JSONResponse({"prompt": await asyncio.to_thread(service.engine.tokenizer.decode, body.tokens)})
+    engine = service.model(body.model).engine
+    check_token_ids(engine, body.tokens, "tokens")
+    return JSONResponse({"prompt": await asyncio.to_thread(engine.tokenizer.decode, body.tokens)})

@@ -36,7 +36,9 @@ QUIET_CHROMIUM = (
 def served(engine: Engine) -> Iterator[str]:
     """The app's address while it is served from a thread."""
     server = uvicorn.Server(
-        uvicorn.Config(create_app(engine), host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            create_app([engine]), host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1
+        )
     )
     thread = threading.Thread(target=server.run, name="app-server")
     thread.start()

@@ -22,6 +22,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
+CHECKPOINT = "model/demo/persimmon-demo"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproce
     """The running program and its address."""
     folder = str(tmp_path_factory.mktemp("data"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", "0", "--device", "cpu", "--data-folder", folder],
+        [
+            *(sys.executable, "-m", "app", "--checkpoint", CHECKPOINT),
+            *("--port", "0", "--device", "cpu", "--data-folder", folder),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -54,7 +58,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproce
 
 def health(address: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{address}/health", timeout=10) as reply:
-        state: dict[str, Any] = json.load(reply)
+        state: dict[str, Any] = json.load(reply)["models"][0]
     return state
 
 

@@ -19,21 +19,22 @@ from app.visitors import COOKIE
 
 def test_health_tells_what_runs_until_the_engine_closes() -> None:
     engine = ScriptedEngine(notice="A demonstration model.")
-    with TestClient(create_app(engine)) as client:
+    with TestClient(create_app([engine])) as client:
         reply = client.get("/health")
         assert reply.status_code == 200
         state = reply.json()
         assert state["ready"] is True
-        assert (state["model_name"], state["device"], state["dtype"]) == ("scripted-engine", "cpu", "float32")
-        assert state["attention_backend"].startswith("scripted")
-        assert state["notice"] == "A demonstration model."
-        assert state["stats"]["num_running"] == 0
+        (model,) = state["models"]
+        assert (model["model_name"], model["device"], model["dtype"]) == ("scripted-engine", "cpu", "float32")
+        assert model["attention_backend"].startswith("scripted")
+        assert model["notice"] == "A demonstration model."
+        assert model["stats"]["num_running"] == 0
     engine.close()
 
 
 def test_every_page_forbids_the_browser_to_call_out() -> None:
     engine = ScriptedEngine()
-    with TestClient(create_app(engine)) as client:
+    with TestClient(create_app([engine])) as client:
         for path in ("/", "/health", "/config", "/not-there"):
             headers = client.get(path).headers
             policy = headers["content-security-policy"]
@@ -71,7 +72,7 @@ def test_a_data_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path, capsy
 
 def test_a_browser_keeps_its_cookie_and_an_api_client_gets_none() -> None:
     engine = ScriptedEngine()
-    with TestClient(create_app(engine)) as client:
+    with TestClient(create_app([engine])) as client:
         assert "set-cookie" not in client.get("/health").headers
         cookie = client.get("/").headers["set-cookie"]
         assert cookie.startswith(f"{COOKIE}=")
@@ -83,10 +84,18 @@ def test_a_browser_keeps_its_cookie_and_an_api_client_gets_none() -> None:
 
 
 def test_a_wrong_option_ends_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--prot", "1"], ["--port", "99999"], ["--dtype", "int3"]):
+    for arguments in (["--prot", "1"], ["--dtype", "int3"]):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2
+    with pytest.raises(SystemExit):
+        main(["--revision", "main", "--checkpoint", "a", "--checkpoint", "b"])
+    assert "--revision is of one checkpoint" in capsys.readouterr().err
+
+
+def test_a_port_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--port", "99999"])
     assert "--port 99999 is not allowed" in capsys.readouterr().err
 
 

@@ -112,5 +112,5 @@ def test_alibi_goes_beyond_the_trained_length_where_asked(tmp_path: Path, senten
 
 
 def test_other_models_stay_within_theirs(random_checkpoint: Path) -> None:
-    with pytest.raises(InvalidRequest, match="context_length=129 is not allowed: this model takes 2 to 128"):
+    with pytest.raises(InvalidRequest, match=r"context_length=129 is not allowed: .* takes 2 to 128"):
         open_engine(str(random_checkpoint), device="cpu", context_length=129)

@@ -25,14 +25,14 @@ class Verdict:
 
 
 async def settled(client: httpx.AsyncClient) -> dict[str, Any]:
-    """The engine's counts once nothing runs or waits any more.
+    """The counts of the default model's engine once nothing runs or waits there any more.
 
     Raises:
         TimeoutError: something goes on running.
     """
     async with asyncio.timeout(SECONDS_TO_SETTLE):
         while True:
-            stats: dict[str, Any] = (await client.get("/health")).json()["stats"]
+            stats: dict[str, Any] = (await client.get("/health")).json()["models"][0]["stats"]
             if not stats["num_running"] and not stats["num_waiting"]:
                 return stats
             await asyncio.sleep(0.1)

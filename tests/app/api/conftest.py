@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -44,20 +44,25 @@ class Served:
         end = time.perf_counter() + timeout
         while time.perf_counter() < end:
             stats = self.engine.stats()
-            if not (stats.num_running or stats.num_waiting or self.service.gate.num_admitted):
+            if not (stats.num_running or stats.num_waiting or self.service.num_admitted):
                 return
             time.sleep(0.01)
-        raise TimeoutError(f"not idle: {self.engine.stats()}, {self.service.gate.num_admitted} admitted")
+        raise TimeoutError(f"not idle: {self.engine.stats()}, {self.service.num_admitted} admitted")
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Served]]:
-    """Serves an engine's API, without the page, until the test ends."""
+    """Serves the API of an engine, and of others `beside` it, without the page, until the test ends."""
     with ExitStack() as stack:
 
-        def start(engine: Engine | None = None, options: ApiOptions | None = None, **script: Any) -> Served:
+        def start(
+            engine: Engine | None = None,
+            options: ApiOptions | None = None,
+            beside: Sequence[Engine] = (),
+            **script: Any,
+        ) -> Served:
             engine = ScriptedEngine(**script) if engine is None else engine
-            app = create_app(engine, options, with_pages=False)
+            app = create_app([engine, *beside], options, with_pages=False)
             server = uvicorn.Server(
                 uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
             )
@@ -65,7 +70,8 @@ def serve() -> Iterator[Callable[..., Served]]:
             thread.start()
 
             def end() -> None:
-                engine.close()
+                for one in (engine, *beside):
+                    one.close()
                 server.should_exit = True
                 thread.join(10)
                 assert not thread.is_alive(), "the server did not end"

@@ -90,7 +90,7 @@ def test_wrong_values_are_refused_by_name(serve: Serve, path: str, body: Any, st
         assert (reply.status_code, error_of(reply)["param"]) == (status, param), reply.text
         assert param in error_of(reply)["message"] or param in ("prompt", "messages")
     assert served.engine.requests == []
-    assert served.service.gate.num_admitted == 0
+    assert served.service.num_admitted == 0
 
 
 def test_what_does_not_change_the_answer_is_ignored(serve: Serve) -> None:

@@ -90,7 +90,7 @@ def test_likelihoods_and_answers_are_the_same(serve: Serve, demo: Engine) -> Non
     options = {"until": ["\n\nhuman:", "\n\n"], "max_gen_toks": 24, "temperature": 0.0, "do_sample": False}
     texts = requests_of("generate_until", [(prompt, dict(options)) for prompt in GENERATED])
     assert local.generate_until(texts, disable_tqdm=True) == inside.generate_until(texts)
-    assert served.service.gate.num_admitted == 0
+    assert served.service.num_admitted == 0
 
 
 def test_our_own_endpoint_client_agrees_too(serve: Serve, demo: Engine) -> None:

@@ -247,7 +247,7 @@ def test_a_full_queue_is_a_429_that_the_client_retries(serve: Serve) -> None:
     assert error.value.code == "queue_full"
     patient = served.openai(max_retries=3)
     assert patient.completions.create(model=MODEL, prompt="third", max_tokens=2).choices[0].text == "xx"
-    assert served.service.gate.num_rejected >= 2
+    assert served.service.default.gate.num_rejected >= 2
 
 
 def test_more_than_ever_fits_is_refused_for_good(serve: Serve) -> None:

@@ -86,7 +86,7 @@ def test_while_the_server_ends_nothing_new_is_taken_and_streams_finish(serve: Se
     served = serve(answer=lambda prompt: "word " * 10, tokens_per_s=100)
     stream = served.openai().completions.create(model=MODEL, prompt="x", max_tokens=50, stream=True)
     seen = next(iter(stream)).choices[0].text
-    served.service.gate.draining = True
+    served.service.drain()
     for path in ("/health", "/health/ready"):
         reply = httpx.get(f"{served.address}{path}")
         assert (reply.status_code, reply.json()["ready"]) == (503, False)
@@ -171,8 +171,8 @@ def test_metrics_count_requests_and_tokens(serve: Serve) -> None:
     assert lines['api_requests_total{path="/v1/completions",status="400"}'] == "1"
     assert lines['api_requests_total{path="other",status="404"}'] == "1"
     assert lines['api_request_duration_seconds_bucket{path="/v1/completions",le="+Inf"}'] == "2"
-    assert lines["engine_generated_tokens_total"] == "4"
-    assert lines["engine_requests_finished_total"] == "1"
+    assert lines['engine_generated_tokens_total{model="scripted-engine"}'] == "4"
+    assert lines['engine_requests_finished_total{model="scripted-engine"}'] == "1"
     for name in {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}:
         family = re.sub(r"_(bucket|sum|count)$", "", name)
         assert f"# TYPE {family} " in text
