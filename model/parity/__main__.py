@@ -24,6 +24,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from model.families.registry import FAMILIES
 from model.interface import EngineError
 from model.parity.cases import Case, all_cases
+from model.parity.classification import ClassifierCase, ClassifierComparison, classifier_cases, compare_classifier
 from model.parity.compare import Comparison, compare
 from model.parity.page import render
 from model.parity.setting import setting
@@ -39,20 +40,26 @@ def prepare() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def compute(cases: Sequence[Case]) -> list[Comparison]:
+def compute(
+    cases: Sequence[Case], classifiers: Sequence[ClassifierCase]
+) -> tuple[list[Comparison], list[ClassifierComparison]]:
     """All comparisons, with a progress bar where there is a terminal.
 
     Raises:
         EngineError: a checkpoint cannot be compared; the text names the row.
     """
-    comparisons = []
-    for case in tqdm(cases, unit="row", disable=None):
+    comparisons: list[Comparison] = []
+    of_classifiers: list[ClassifierComparison] = []
+    for case in tqdm([*cases, *classifiers], unit="row", disable=None):
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                comparisons.append(compare(case, Path(scratch)))
+                if isinstance(case, ClassifierCase):
+                    of_classifiers.append(compare_classifier(case, Path(scratch)))
+                else:
+                    comparisons.append(compare(case, Path(scratch)))
             except EngineError as error:
                 raise EngineError(f"{case.section} / {case.name}: {error}") from error
-    return comparisons
+    return comparisons, of_classifiers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,21 +74,24 @@ def main(arguments: list[str] | None = None) -> int:
 
     prepare()
     try:
-        comparisons = compute([case for case in all_cases() if options.family in (None, case.family)])
+        comparisons, classifiers = compute(
+            [case for case in all_cases() if options.family in (None, case.family)],
+            [case for case in classifier_cases() if options.family in (None, case.family)],
+        )
     except EngineError as error:
         print(f"model.parity: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("model.parity: stopped; nothing was written", file=sys.stderr)
         return 130  # as a shell reports SIGINT
-    page = render(comparisons, setting())
+    page = render(comparisons, setting(), classifiers=classifiers)
     if output is None:
         print(page, end="")
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(page, encoding="utf-8")
         print(f"wrote {output}")
-    bad = failures(comparisons)
+    bad = failures(comparisons, classifiers)
     if bad:
         print(f"model.parity: over a bound: {'; '.join(bad)}", file=sys.stderr)
     return 1 if bad else 0

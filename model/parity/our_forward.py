@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from model.engine.batch_builder import build_batch
 from model.engine.block_pool import BlockPool
@@ -86,6 +89,43 @@ def our_greedy(model: CausalLM, token_ids: Sequence[int], *, count: int) -> list
     if errors:
         raise errors[0]
     return request.token_ids[len(token_ids) :]
+
+
+def our_hidden_states(model: CausalLM, prompts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+    """The last token's hidden state after the final norm, [hidden_size], of each prompt, computed together in chunks.
+
+    Raises:
+        EngineError: a hidden state is not finite.
+    """
+    num_blocks = sum(len(prompt) // BLOCK_SIZE + 1 for prompt in prompts) + 1
+    core = EngineCore(
+        ModelRunner(model, num_blocks=num_blocks, block_size=BLOCK_SIZE),
+        Scheduler(BlockPool(num_blocks, BLOCK_SIZE), max_num_requests=len(prompts), max_num_batched_tokens=STEP_TOKENS),
+        WithoutText(),
+        eos_token_ids=(),
+    )
+    found: dict[int, Event] = {}
+    for index, prompt in enumerate(prompts):
+        core.add(
+            Request(
+                request_id=index,
+                token_ids=list(prompt),
+                num_prompt_tokens=len(prompt),
+                deliver=functools.partial(found.__setitem__, index),
+                arrival_s=0.0,
+                wants_hidden_state=True,
+            )
+        )
+    while core.has_work:
+        core.step()
+    states = []
+    for index in range(len(prompts)):
+        state = found[index]
+        if isinstance(state, Exception):
+            raise state
+        assert isinstance(state, np.ndarray)
+        states.append(state)
+    return states
 
 
 class WithoutText:

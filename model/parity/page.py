@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from model.parity.cases import BY_DEFINITION, Oracle
+from model.parity.classification import ROW_LENGTHS, SECTION, ClassifierComparison
 from model.parity.compare import GREEDY_TOKENS, Comparison, Error
 from model.parity.our_forward import STEP_TOKENS
 from model.parity.random_checkpoint import PROMPT_TOKENS
-from model.parity.verdict import FLOAT32_BOUND, LOW_PRECISION_RATIO, failures, mean_ratio
+from model.parity.verdict import FLOAT32_BOUND, LOSS_BOUND, LOW_PRECISION_RATIO, failures, mean_ratio
 
 EMPTY = "–"
 
@@ -48,21 +49,39 @@ ours, Hugging Face does implement the row, and confirms the definition.
 }
 
 
-def render(comparisons: Sequence[Comparison], setting: Mapping[str, str]) -> str:
+CLASSIFIERS = f"""Checkpoints of `PersimmonForSequenceClassification`, `MptForSequenceClassification` and
+`LlamaForSequenceClassification`: the matrix `score` on the last hidden state of the last token that is no padding.
+Texts of {", ".join(map(str, ROW_LENGTHS))} random tokens: ours together in the engine's loop, Hugging Face's padded to
+the longest on the side named, or, where config.json has no pad_token_id, one by one, since it takes no batch then.
+**std** and **fp32** as above; **loss** Hugging Face's, the mean of the texts, in nats (regression: squared units), and
+**loss error** how far ours is from it, at most {LOSS_BOUND:.0e}.
+"""
+
+
+def render(
+    comparisons: Sequence[Comparison],
+    setting: Mapping[str, str],
+    *,
+    classifiers: Sequence[ClassifierComparison] = (),
+) -> str:
     """The page.
 
     Args:
         comparisons: in the order of their rows; sections come in the order of their first row.
+        classifiers: the rows of the section after them.
         setting: what the figures depend on, see `model.parity.setting`.
     """
     sections: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
         sections.setdefault(comparison.case.section, []).append(comparison)
-    bad = failures(comparisons)
-    verdict = f"**Over a bound:** {'; '.join(bad)}." if bad else f"All {len(comparisons)} rows are within their bounds."
+    bad = failures(comparisons, classifiers)
+    count = len(comparisons) + len(classifiers)
+    verdict = f"**Over a bound:** {'; '.join(bad)}." if bad else f"All {count} rows are within their bounds."
     parts = [INTRODUCTION, f"{verdict}\n", _summary(sections)]
     for title, rows in sections.items():
         parts += [f"## {title}\n", *([NOTES[title]] if title in NOTES else []), _section(rows)]
+    if classifiers:
+        parts += [f"## {SECTION}\n", CLASSIFIERS, _classifier_section(classifiers)]
     parts += ["## Computed with\n", "\n".join(f"- {name}: {value}" for name, value in setting.items()) + "\n"]
     return "\n".join(parts)
 
@@ -93,6 +112,14 @@ def _section(rows: Sequence[Comparison]) -> str:
         ("bf16 ours", "fp16 ours", "HF fp32") if by_definition else ("bf16 ours", "bf16 HF", "fp16 ours", "fp16 HF")
     )
     return _table(("configuration", "std", "fp32", "greedy", *columns), [_row(row) for row in rows])
+
+
+def _classifier_section(rows: Sequence[ClassifierComparison]) -> str:
+    lines = [
+        (row.case.name, f"{row.std:.1f}", _figure(row.float32.largest), f"{row.loss:.2f}", _figure(row.loss_error))
+        for row in rows
+    ]
+    return _table(("configuration", "std", "fp32", "loss", "loss error"), lines)
 
 
 def _row(row: Comparison) -> tuple[str, ...]:

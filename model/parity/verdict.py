@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
+from model.parity.classification import ClassifierComparison
 from model.parity.compare import GREEDY_TOKENS, Comparison
 
 FLOAT32_BOUND = 1e-4  # largest difference of a logit, in nats
+LOSS_BOUND = 1e-4  # difference of a batch's loss: nats, or squared units for regression
 LOW_PRECISION_RATIO = 1.25  # our mean error over Hugging Face's in the same dtype; both only round, each in its order
 
 
@@ -38,10 +40,19 @@ def mean_ratio(comparison: Comparison, dtype: torch.dtype) -> float | None:
     return errors.ours.mean / errors.theirs.mean if errors.theirs.mean else math.inf
 
 
-def failures(comparisons: Sequence[Comparison]) -> list[str]:
+def classifier_faults(comparison: ClassifierComparison) -> list[str]:
+    """As :func:`faults`, of a classification head."""
+    found = []
+    if not comparison.float32.largest <= FLOAT32_BOUND:
+        found.append(f"float32 logits differ by {comparison.float32.largest:.0e}")
+    if not comparison.loss_error <= LOSS_BOUND:
+        found.append(f"losses differ by {comparison.loss_error:.0e}")
+    return found
+
+
+def failures(comparisons: Sequence[Comparison], classifiers: Sequence[ClassifierComparison] = ()) -> list[str]:
     """A phrase for each comparison that has faults, beginning with its title."""
-    return [
-        f"{comparison.case.section} / {comparison.case.name} ({', '.join(found)})"
-        for comparison in comparisons
-        if (found := faults(comparison))
+    checked = [(one.case, faults(one)) for one in comparisons] + [
+        (other.case, classifier_faults(other)) for other in classifiers
     ]
+    return [f"{case.section} / {case.name} ({', '.join(found)})" for case, found in checked if found]

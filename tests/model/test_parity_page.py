@@ -13,10 +13,18 @@ import torch
 import model.parity.__main__ as command
 from model.interface import EngineError
 from model.parity.cases import BY_DEFINITION, Case, Oracle, all_cases, bundled_cases
+from model.parity.classification import (
+    SECTION,
+    SETTINGS,
+    ClassifierCase,
+    ClassifierComparison,
+    classifier_cases,
+    compare_classifier,
+)
 from model.parity.compare import Comparison, Error, LowPrecision, compare
 from model.parity.page import render, row_keys
 from model.parity.setting import processor_name
-from model.parity.verdict import failures, faults
+from model.parity.verdict import classifier_faults, failures, faults
 
 ROOT = Path(__file__).resolve().parents[2]
 CASE = Case(family="persimmon", name="published shape")
@@ -103,10 +111,44 @@ def test_bad_rows_are_named() -> None:
     assert f"**Over a bound:** {sentence}." in render([comparison(), bad], SETTING)
 
 
+def classifier(**changes: Any) -> ClassifierComparison:
+    """One without faults."""
+    values: dict[str, Any] = {
+        "case": ClassifierCase(family="mpt", setting=SETTINGS[1]),
+        "std": 1.28,
+        "float32": Error(2.9e-6, 3e-7),
+        "loss": 1.614,
+        "loss_error": 4.1e-7,
+    }
+    return ClassifierComparison(**(values | changes))
+
+
+def test_classifiers_have_a_section_and_bounds() -> None:
+    page = render([comparison()], SETTING, classifiers=[classifier()])
+    assert "All 2 rows are within their bounds." in page
+    assert "| mpt: single label, padded right | 1.3 | 3e-06 | 1.61 | 4e-07 |" in page
+    assert row_keys(page)[-1] == (SECTION, "mpt: single label, padded right")
+    assert classifier_faults(classifier()) == []
+    bad = classifier(float32=Error(math.nan, 0.0), loss_error=2e-4)
+    assert classifier_faults(bad) == ["float32 logits differ by nan", "losses differ by 2e-04"]
+    assert "**Over a bound:** Sequence classification / mpt: single label, padded right (" in render(
+        [], SETTING, classifiers=[bad]
+    )
+
+
+@pytest.mark.parametrize("case", classifier_cases(), ids=lambda case: case.name)
+def test_classifiers_equal_hugging_face(case: ClassifierCase, tmp_path: Path) -> None:
+    found = compare_classifier(case, tmp_path)
+    assert found.std > 0.5, "weights too small for the comparison to mean anything"
+    assert found.loss > 0.1
+    assert classifier_faults(found) == []
+
+
 @pytest.fixture
 def one_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command sees one random case and leaves this process's settings alone."""
     monkeypatch.setattr(command, "all_cases", lambda: [CASE])
+    monkeypatch.setattr(command, "classifier_cases", lambda: [])
     monkeypatch.setattr(command, "prepare", lambda: None)
 
 
@@ -161,7 +203,7 @@ def test_bundled_checkpoints_equal_hugging_face(case: Case, tmp_path: Path) -> N
 
 def test_the_page_is_of_these_cases_and_libraries() -> None:
     page = command.PAGE.read_text(encoding="utf-8")
-    keys = [(case.section, case.name) for case in all_cases()]
+    keys = [(case.section, case.name) for case in [*all_cases(), *classifier_cases()]]
     assert row_keys(page) == keys, "results/parity.md is of other cases: run `make parity`"
     assert f"All {len(keys)} rows are within their bounds." in page
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
