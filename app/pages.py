@@ -9,10 +9,12 @@ import gradio as gr
 
 import app.chat.page
 import app.system.page
+import app.tokens.page
 from app.context import AppContext
 
 TITLE = "Persimmon workbench"
 MAX_WAITING_EVENTS = 1000
+CACHE_LIFE = (3600, 3600)  # seconds between looks at the files that were made for download, and how long they are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class PageEntry:
 
 PAGES: tuple[PageEntry, ...] = (
     PageEntry("Chat", "/", app.chat.page.build_page),
+    PageEntry("Tokens", "/tokens", app.tokens.page.build_page),
     PageEntry("System", "/system", app.system.page.build_page),
 )
 """The first is the page at `/`."""
@@ -34,7 +37,7 @@ PAGES: tuple[PageEntry, ...] = (
 def build_pages(context: AppContext) -> gr.Blocks:
     """All pages, ready to be mounted."""
     first, *others = PAGES
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_LIFE) as blocks:
         _build(first, context)
     for page in others:
         with blocks.route(page.name, page.path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ Progress: TypeAlias = str
 """What the model is doing, in words."""
 
 
-async def score(engine: Engine, document: Document, *, num_top: int) -> AsyncIterator[Progress | ScoredText]:
+async def score(engine: Engine, document: Document, *, num_top: int) -> AsyncGenerator[Progress | ScoredText]:
     """The text as it was typed: progress at least every half second, and last the scored text.
 
     Args:
@@ -55,7 +55,7 @@ async def score(engine: Engine, document: Document, *, num_top: int) -> AsyncIte
 
 async def write(
     engine: Engine, document: Document, params: SamplingParams, *, num_top: int
-) -> AsyncIterator[Progress | ScoredText]:
+) -> AsyncGenerator[Progress | ScoredText]:
     """The prompt, and the answer the model writes to it: progress at least every half second and at most 12 times a
     second, and last the scored text.
 

@@ -127,7 +127,7 @@ def _buttons(tokens: Sequence[ScoredToken], tokenizer: Tokenizer, first: int) ->
             f"<small>{percent(token.probability)}</small></button>"
         )
         if b"\n" in token.data:
-            yield "<br>"
+            yield '<span class="line-end"></span>'
 
 
 def _finite(logprob: float) -> float:

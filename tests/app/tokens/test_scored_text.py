@@ -8,7 +8,7 @@ import io
 import json
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from html import unescape
 from typing import Any
 
@@ -25,7 +25,7 @@ from model.engine.engine import LocalEngine
 from model.interface import ContextLengthExceeded, EngineError, SamplingParams, ScoreRequest
 
 
-def last(updates: AsyncIterator[str | ScoredText]) -> ScoredText:
+def last(updates: AsyncGenerator[str | ScoredText]) -> ScoredText:
     async def read() -> ScoredText:
         found = [update async for update in updates][-1]
         assert isinstance(found, ScoredText)
@@ -109,7 +109,7 @@ def test_progress_is_said_and_leaving_ends_the_request() -> None:
     async def leave() -> str | ScoredText:
         updates = write(engine, document, SamplingParams(), num_top=0)
         first = await anext(updates)
-        await updates.aclose()  # type: ignore[attr-defined]
+        await updates.aclose()
         return first
 
     assert str(asyncio.run(leave())).startswith(("Writing, ", "Reading the prompt"))
