@@ -277,7 +277,7 @@ def _chatbot(info: EngineInfo) -> gr.Chatbot:
         show_label=False,
         elem_id="conversation",
         height="100%",
-        editable="user",
+        editable="all",
         buttons=["copy", "copy_all"],
         latex_delimiters=LATEX_DELIMITERS,
         sanitize_html=True,
