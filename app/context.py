@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.store import Database
 from app.visitors import owner_of
-from model.interface import Engine
+from model.interface import Engine, InvalidRequest
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -22,17 +22,35 @@ class AppContext:
     Attributes:
         engines: by their `info.model_name`; the first is the default. At least one.
         database: where pages keep what outlives the server.
+        max_waiting: requests that may wait in one engine's queue; no more are begun then.
         results: the folder of evaluation records and the pages made from them.
     """
 
     engines: Mapping[str, Engine]
     database: Database
+    max_waiting: int = 256
     results: Path = RESULTS
 
     @property
     def default(self) -> Engine:
         """The engine of who has not chosen one."""
         return next(iter(self.engines.values()))
+
+    def engine(self, name: str | None) -> Engine:
+        """The engine of this name, or the default for none, if it takes one more request.
+
+        Raises:
+            InvalidRequest: there is no such engine, or its queue is full.
+        """
+        engine = self.default if name is None else self.engines.get(name)
+        if engine is None:
+            raise InvalidRequest(f"the model {name!r} is not here: use {' or '.join(self.engines)}")
+        num_waiting = engine.stats().num_waiting
+        if num_waiting >= self.max_waiting:
+            raise InvalidRequest(
+                f"the queue of {engine.info.model_name} is full ({num_waiting} requests wait): try again in a moment"
+            )
+        return engine
 
     def owner(self, request: gr.Request) -> str:
         """Whose conversations and votes an event is about."""

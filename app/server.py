@@ -16,6 +16,7 @@ from app.look import HEAD, THEME
 from app.pages import build_pages
 from app.security import SecurityHeaders
 from app.store import Database
+from app.uploads import MAX_UPLOAD_BYTES
 from app.visitors import BrowserCookie
 from model.interface import Engine
 
@@ -51,7 +52,10 @@ def create_app(
     app.add_middleware(RequestLog, is_api=is_api, count=count)
     app.router.routes.extend(api_routes(service))
     if with_pages:
-        _mount_pages(app, AppContext(engines=by_name(engines), database=database or Database(None)))
+        context = AppContext(
+            engines=by_name(engines), database=database or Database(None), max_waiting=service.options.max_queue
+        )
+        _mount_pages(app, context)
     return app
 
 
@@ -70,7 +74,7 @@ def _mount_pages(app: FastAPI, context: AppContext) -> None:
         mcp_server=False,
         pwa=False,
         show_error=True,
-        max_file_size=1,  # byte: no page takes files, so nobody shall store any here
+        max_file_size=MAX_UPLOAD_BYTES,
     )
     # Gradio keeps a connection open for every tab to notice when it is closed, but a browser opens only six to one
     # server: three tabs being answered in one browser, or six idle ones, would leave none for a press of Stop. Without

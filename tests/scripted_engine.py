@@ -320,6 +320,9 @@ class ScriptedStream:
     async def anext_chunk(self, timeout: float | None = None) -> StreamChunk | None:
         return await self._request.aread(timeout)
 
+    def place(self) -> int | None:
+        return self._engine._place(self._request)
+
     def abort(self) -> None:
         self._engine._abort(self._request)
 
@@ -672,6 +675,10 @@ class ScriptedEngine:
                 raise InvalidRequest(
                     f"token id {token} is not allowed: this model's ids are 0 to {self._tokenizer.vocab_size - 1}"
                 )
+
+    def _place(self, request: _Request) -> int | None:
+        with self._changed:
+            return self._waiting.index(request) + 1 if request in self._waiting else None
 
     def _abort(self, request: _Request) -> None:
         with self._changed:

@@ -101,6 +101,7 @@ def test_queue_abort_and_counts(open_scripted: Open) -> None:
     engine.wait_for(lambda stats: stats.num_running == 1 and stats.num_waiting == 1)
     assert engine.stats().num_free_blocks < engine.stats().num_usable_blocks
     assert second.next_chunk(timeout=0.05) is None
+    assert (first.place(), second.place()) == (None, 1)
     first.abort()
     first.abort()
     assert [chunk.completion.finish_reason for chunk in first if chunk.completion] == ["abort"]

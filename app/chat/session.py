@@ -1,16 +1,16 @@
 """Answers being written, without any page around them.
 
-`AnswerStream` is one running request of the engine: it reads the engine at most half a second at a time, so that
+A stream here is one running request of the engine: it reads the engine at most half a second at a time, so that
 whoever shows it can notice that nobody looks any more, and it always aborts the request when it is left.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
-from app.chat.conversation import Answer, Conversation
+from app.chat.conversation import Answer, Conversation, Outcome
 from app.chat.settings import ChatSettings
 from model.interface import Completion, Engine, EngineError, StreamChunk
 
@@ -18,23 +18,38 @@ LONGEST_WAIT_S = 0.5  # Gradio notices a closed tab only when a handler yields
 SHORTEST_BETWEEN_UPDATES_S = 1 / 12  # more often costs server time that no reader sees
 
 
-class AnswerStream:
-    """The answer to a conversation's last question, as the engine writes it.
+class TextStream:
+    """A prompt's continuation, as the engine writes it.
+
+    Args:
+        settings: its prefix is the caller's to put into the prompt.
+        given: text at the prompt's end that is shown as the beginning of the answer.
+        stop: strings that end it beside the settings'.
+        tidy: from what was written to what is shown.
 
     Raises:
         InvalidRequest: a setting breaks its rule, or the prompt is too long; nothing has been started then.
         EngineClosed: the engine takes no requests any more.
     """
 
-    def __init__(self, engine: Engine, conversation: Conversation, settings: ChatSettings) -> None:
-        self._engine = engine
-        self._params = settings.sampling(engine.chat_template.stop)
-        prompt = engine.chat_template.render(conversation.messages(settings.prefix))
-        self._started = time.perf_counter()
-        self._first_token: float | None = None
-        self._text = ""
+    def __init__(
+        self,
+        engine: Engine,
+        prompt: str,
+        settings: ChatSettings,
+        *,
+        given: str = "",
+        stop: Sequence[str] = (),
+        tidy: Callable[[str], str] = str,
+    ) -> None:
+        self._stop_strings = stop
+        self._tidy = tidy
+        self._text = given
         self._num_tokens = 0
-        self._stream = engine.stream(prompt, self._params)
+        self._first_token: float | None = None
+        self._start = Answer(num_given=len(given), model=engine.info.model_name, settings=settings)
+        self._started = time.perf_counter()
+        self._stream = engine.stream(prompt, settings.sampling(stop))
         self.discarded = False
 
     def stop(self) -> None:
@@ -71,6 +86,10 @@ class AnswerStream:
         finally:
             self._stream.abort()
 
+    def cut(self) -> Answer:
+        """The answer as far as it was read, for who leaves before its end."""
+        return self._final(None)
+
     def _add(self, chunk: StreamChunk) -> None:
         self._text += chunk.text
         self._num_tokens += len(chunk.token_ids)
@@ -79,33 +98,50 @@ class AnswerStream:
 
     def _now(self) -> Answer:
         now = time.perf_counter()
-        answer = Answer(
-            text=self._engine.chat_template.answer(self._text),
-            num_tokens=self._num_tokens,
-            elapsed_s=now - self._started,
-            max_tokens=self._params.max_tokens,
+        answer = replace(
+            self._start, text=self._tidy(self._text), num_tokens=self._num_tokens, elapsed_s=now - self._started
         )
         if self._first_token is not None:
             seconds = now - self._first_token
             speed = (self._num_tokens - 1) / seconds if self._num_tokens > 1 and seconds > 0 else None
             return replace(answer, phase="writing", tokens_per_s=speed)
-        num_waiting = self._engine.stats().num_waiting
         # Every request waits for a moment; only a longer wait is worth a word.
-        is_waiting = num_waiting > 0 and answer.elapsed_s > SHORTEST_BETWEEN_UPDATES_S
-        return replace(answer, phase="waiting" if is_waiting else "reading", num_waiting=num_waiting)
+        place = self._stream.place() if answer.elapsed_s > SHORTEST_BETWEEN_UPDATES_S else None
+        return replace(answer, phase="reading" if place is None else "waiting", place=place)
 
     def _final(self, completion: Completion | None) -> Answer:
         text = self._text
-        if completion is not None and completion.finish_reason != "stop":
-            text = without_started_stop(text, self._engine.chat_template.stop)
-        return Answer(
-            text=self._engine.chat_template.answer(text),
+        if completion is None or completion.finish_reason != "stop":
+            text = without_started_stop(text, self._stop_strings)
+        outcome = None if completion is None else Outcome.of(completion)
+        return replace(
+            self._start,
+            text=self._tidy(text),
             phase="done",
             num_tokens=self._num_tokens,
             elapsed_s=time.perf_counter() - self._started,
-            tokens_per_s=completion.timing.tokens_per_s(len(completion.token_ids)) if completion else None,
-            max_tokens=self._params.max_tokens,
-            completion=completion,
+            tokens_per_s=None if outcome is None else outcome.tokens_per_s,
+            outcome=outcome,
+        )
+
+
+class AnswerStream(TextStream):
+    """The answer to a conversation's last question, or the rest of it where the conversation has its beginning.
+
+    Raises:
+        As `TextStream`.
+    """
+
+    def __init__(self, engine: Engine, conversation: Conversation, settings: ChatSettings) -> None:
+        template = engine.chat_template
+        answer = conversation.turns[-1].answer
+        super().__init__(
+            engine,
+            template.render(conversation.messages(settings.prefix)),
+            settings,
+            given="" if answer is None else answer.text,
+            stop=template.stop,
+            tidy=template.answer,
         )
 
 
@@ -119,15 +155,15 @@ class LiveAnswers:
     """Which browser tab is being answered now; one answer a tab. Used from the page's event loop and threads."""
 
     def __init__(self) -> None:
-        self._by_tab: dict[str, AnswerStream] = {}
+        self._by_tab: dict[str, TextStream] = {}
 
     def is_answering(self, tab: str) -> bool:
         return tab in self._by_tab
 
-    def add(self, tab: str, answer: AnswerStream) -> None:
+    def add(self, tab: str, answer: TextStream) -> None:
         self._by_tab[tab] = answer
 
-    def remove(self, tab: str, answer: AnswerStream) -> None:
+    def remove(self, tab: str, answer: TextStream) -> None:
         """Forget it, if it is still the tab's."""
         if self._by_tab.get(tab) is answer:
             del self._by_tab[tab]

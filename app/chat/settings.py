@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from model.interface import MAX_SEED, InvalidRequest, SamplingParams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """Values of several controls; `max_tokens` is left as it is where a preset has none."""
+
+    temperature: float
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int | None = None
+
+
+PRESETS: dict[str, Preset] = {
+    "Greedy": Preset(temperature=0.0),
+    "Balanced": Preset(temperature=0.7, top_p=0.9),
+    "Creative": Preset(temperature=1.0, min_p=0.05),
+    # persimmon-ai-labs/adept-inference, megatron/text_generation_server.py; its top_p of 0.0 means off.
+    "Adept": Preset(temperature=1.0, max_tokens=64),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +48,10 @@ class ChatSettings:
     seed: str = ""
     stop: str = ""
     prefix: str = ""
+
+    def filled(self, preset: Preset) -> ChatSettings:
+        """With what a preset says."""
+        return replace(self, **{name: value for name, value in asdict(preset).items() if value is not None})
 
     def sampling(self, format_stop: Sequence[str]) -> SamplingParams:
         """The engine's parameters, with the chat format's own stop strings first.

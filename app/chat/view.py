@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from app.chat.conversation import Answer, Conversation
 
@@ -17,6 +17,7 @@ _TAG_OR_ENTITY_START = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 # Character references that browsers know and nobody writes, so that they can be told from a text's own and undone.
 # A backslash would not do: inside an address it is part of the address, and the tag after it is one.
 _ESCAPES = {"<": "&LT;", "&": "&AMP;"}
+_ESCAPE = re.compile("|".join(_ESCAPES.values()))
 _INLINE_CODE = re.compile(r"(?<!`)(`+)(?!`)[^`].*?(?<!`)\1(?!`)", re.DOTALL)
 _BLANK_LINES = re.compile(r"(\n[ \t]*\n)")
 _PYTHON_BLOCK = re.compile(r"^(?:async def|def|class|for|while|if|with|try)\b.*:\s*(?:#.*)?$")
@@ -31,23 +32,64 @@ def to_markdown(text: str) -> str:
     HTML tags and character references outside code are escaped: they are seen and do nothing. Python that came
     without a code fence gets one, since Markdown would drop its indentation.
     """
-    return "\n".join(part if is_code else _escape_tags(part) for is_code, part in _parts(text.split("\n")))
+    return _outside_code(text, _escape_tags, finds_python=True)
+
+
+def escaped(text: str) -> str:
+    """As `to_markdown`, adding no fences, so that `from_markdown` gives back exactly `text`."""
+    return _outside_code(text, _escape_tags)
 
 
 def from_markdown(text: str) -> str:
-    """Undoes the escapes of `to_markdown` in a message that was edited where it is shown; a code fence stays."""
-    for character, escape in _ESCAPES.items():
-        text = text.replace(escape, character)
-    return text
+    """Undoes the escapes of `to_markdown`, in a message that was edited where it is shown; a code fence stays."""
+    return _outside_code(text, _unescape)
 
 
-def _parts(lines: list[str]) -> Iterator[tuple[bool, str]]:
+def unclosed_fence(text: str) -> str:
+    """The mark that would end the code block that a text leaves open, or nothing."""
+    fence = ""
+    for line in text.split("\n"):
+        mark = _FENCE.match(line)
+        if not fence:
+            fence = mark.group(1) if mark else ""
+        elif _ends(line, fence):
+            fence = ""
+    return fence
+
+
+def _outside_code(text: str, change: Callable[[str], str], *, finds_python: bool = False) -> str:
+    """The text with its parts that are not code changed: paragraph by paragraph, since a code span cannot reach over a
+    blank line."""
+    changed = []
+    for is_code, part in _parts(text.split("\n"), finds_python=finds_python):
+        changed.append(part if is_code else "".join(_outside_spans(one, change) for one in _BLANK_LINES.split(part)))
+    return "\n".join(changed)
+
+
+def _outside_spans(paragraph: str, change: Callable[[str], str]) -> str:
+    shown = ""
+    at = 0
+    for code in _INLINE_CODE.finditer(paragraph):
+        shown += change(paragraph[at : code.start()]) + code.group()
+        at = code.end()
+    return shown + change(paragraph[at:])
+
+
+def _escape_tags(prose: str) -> str:
+    return _TAG_OR_ENTITY_START.sub(lambda found: _ESCAPES[found.group()], prose)
+
+
+def _unescape(prose: str) -> str:
+    return _ESCAPE.sub(lambda found: "<" if found.group() == "&LT;" else "&", prose)
+
+
+def _parts(lines: list[str], *, finds_python: bool) -> Iterator[tuple[bool, str]]:
     """The text as runs of lines, each with whether it is fenced code."""
     prose: list[str] = []
     at = 0
     while at < len(lines):
         end, code = _fenced(lines, at)
-        if not code:
+        if not code and finds_python:
             end, code = _unfenced_python(lines, at)
         if code:
             if prose:
@@ -68,10 +110,13 @@ def _fenced(lines: list[str], start: int) -> tuple[int, list[str]]:
     if mark is None:
         return start, []
     for end in range(start + 1, len(lines)):
-        closing = lines[end].strip()
-        if closing.startswith(mark.group(1)) and not closing.strip(mark.group(1)[0]):
+        if _ends(lines[end], mark.group(1)):
             return end + 1, lines[start : end + 1]
     return len(lines), lines[start:]
+
+
+def _ends(line: str, fence: str) -> bool:
+    return line.strip().startswith(fence) and not line.strip().strip(fence[0])
 
 
 def _unfenced_python(lines: list[str], start: int) -> tuple[int, list[str]]:
@@ -87,60 +132,42 @@ def _unfenced_python(lines: list[str], start: int) -> tuple[int, list[str]]:
     return last + 1, ["```python", *lines[start : last + 1], "```"]
 
 
-def _escape_tags(prose: str) -> str:
-    """Paragraph by paragraph, since a code span cannot reach over a blank line."""
-    return "".join(_escape_paragraph(paragraph) for paragraph in _BLANK_LINES.split(prose))
-
-
-def _escape_paragraph(paragraph: str) -> str:
-    shown = ""
-    at = 0
-    for code in _INLINE_CODE.finditer(paragraph):
-        shown += _TAG_OR_ENTITY_START.sub(_escape, paragraph[at : code.start()]) + code.group()
-        at = code.end()
-    return shown + _TAG_OR_ENTITY_START.sub(_escape, paragraph[at:])
-
-
-def _escape(character: re.Match[str]) -> str:
-    return _ESCAPES[character.group()]
-
-
-def answer_facts(answer: Answer, context_length: int) -> list[str]:
+def answer_facts(answer: Answer, *, names_model: bool = False) -> list[str]:
     """Short statements on an answer, in the order to be shown: what it is doing, or how it ended and what it took."""
     if answer.error is not None:
         return [f"**Failed**: {answer.error}"]
     if answer.phase == "waiting":
-        return [f"Waiting for a free place, {answer.num_waiting} in the queue, {answer.elapsed_s:.1f} s"]
+        return [f"Waiting for a free place: number {answer.place} in the queue, {answer.elapsed_s:.1f} s"]
     if answer.phase == "reading":
         return [f"Reading the prompt, {answer.elapsed_s:.1f} s"]
-    speed = None if answer.tokens_per_s is None else f"{answer.tokens_per_s:,.1f} tokens/s"
+    speed = [] if answer.tokens_per_s is None else [f"{answer.tokens_per_s:,.1f} tokens/s"]
     if answer.phase == "writing":
-        return ["Writing", _count(answer.num_tokens, "token"), *([speed] if speed else [])]
-    completion = answer.completion
-    if completion is None:
-        return ["Stopped"]
-    timing = completion.timing
-    num_tokens = len(completion.token_ids)
+        return ["Writing", _count(answer.num_tokens, "token"), *speed]
+    model = [answer.model] if names_model and answer.model else []
+    outcome = answer.outcome
+    if outcome is None:
+        return [how_it_ended(answer), *model]
     facts = [how_it_ended(answer)]
-    if timing.ttft_s is not None:
-        waited = f" ({timing.queued_s:.2f} s of it in the queue)" if timing.queued_s >= 0.1 else ""
-        facts.append(f"first token after {timing.ttft_s:.2f} s{waited}")
-    if speed is not None:
-        facts.append(speed)
-    facts.append(_count(num_tokens, "token"))
-    facts.append(f"context {completion.num_prompt_tokens + num_tokens:,} of {context_length:,}")
-    facts.append(f"seed {completion.seed}")
-    return facts
+    if answer.num_given:
+        facts.append(f"went on from {_count(answer.num_given, 'character')}")
+    if outcome.ttft_s is not None:
+        waited = f" ({outcome.queued_s:.2f} s of it in the queue)" if outcome.queued_s >= 0.1 else ""
+        facts.append(f"first token after {outcome.ttft_s:.2f} s{waited}")
+    facts += speed
+    facts.append(f"{_count(outcome.num_tokens, 'token')} written, {outcome.num_prompt_tokens:,} read")
+    facts.append(f"seed {outcome.seed}")
+    return facts + model
 
 
 def how_it_ended(answer: Answer) -> str:
     """Why a finished answer has no more text."""
-    completion = answer.completion
-    if completion is None or completion.finish_reason == "abort":
+    outcome = answer.outcome
+    if outcome is None or outcome.finish_reason == "abort":
         return "Stopped"
-    if completion.finish_reason == "length":
-        if answer.max_tokens is not None and len(completion.token_ids) >= answer.max_tokens:
-            return f"**Cut off** at the limit of {_count(answer.max_tokens, 'token')}"
+    if outcome.finish_reason == "length":
+        limit = None if answer.settings is None else answer.settings.max_tokens
+        if limit is not None and outcome.num_tokens >= limit:
+            return f"**Cut off** at the limit of {_count(int(limit), 'token')}"
         return "**Cut off**: the context is full"
     return "Complete"
 
@@ -149,7 +176,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def chatbot_messages(conversation: Conversation, context_length: int) -> list[ChatbotMessage]:
+def chatbot_messages(conversation: Conversation, *, names_models: bool = False) -> list[ChatbotMessage]:
     """The conversation as `gr.Chatbot` takes it: each answer has two parts, its text and its line of facts.
 
     The facts are a part of their own so that an unclosed code block cannot swallow them, and plain text because the
@@ -159,10 +186,16 @@ def chatbot_messages(conversation: Conversation, context_length: int) -> list[Ch
     for turn in conversation.turns:
         messages.append({"role": "user", "content": [_text(to_markdown(turn.question))]})
         if turn.answer is not None:
-            facts = " · ".join(answer_facts(turn.answer, context_length))
+            facts = " · ".join(answer_facts(turn.answer, names_model=names_models))
             text = to_markdown(turn.answer.text) or NOTHING_WRITTEN
             messages.append({"role": "assistant", "content": [_text(text), _text(FACTS_MARK + _escape_tags(facts))]})
     return messages
+
+
+def edited_text(value: object) -> str | None:
+    """What somebody wrote in place of a chatbot's message; `None` for the line of facts, which comes along with it."""
+    text = str(value)
+    return None if text.startswith(FACTS_MARK) else from_markdown(text)
 
 
 def _text(text: str) -> dict[str, str]:

@@ -129,7 +129,9 @@ class LocalEngine:
         streams, requests = [], []
         for param in params:
             request_id = next(self._ids)
-            stream = RequestStream(on_abort=functools.partial(self._abort, request_id))
+            stream = RequestStream(
+                on_abort=functools.partial(self._abort, request_id), place=functools.partial(self._place, request_id)
+            )
             streams.append(stream)
             requests.append(self._generation(request_id, prompt, param, priority, stream.deliver))
         self._submit(requests)
@@ -329,6 +331,10 @@ class LocalEngine:
 
     def _abort(self, request_id: int) -> None:
         self._commands.put(lambda: self._core.abort(request_id))
+
+    def _place(self, request_id: int) -> int | None:
+        waiting = tuple(self._core.scheduler.waiting)  # copied in one step of the interpreter: no lock is needed
+        return next((place for place, one in enumerate(waiting, 1) if one.request_id == request_id), None)
 
     # -- waiting for results
 

@@ -18,10 +18,12 @@ class RequestStream:
 
     Args:
         on_abort: called when the reader goes away before the end.
+        place: its place in the engine's queue, from any thread.
     """
 
-    def __init__(self, on_abort: Callable[[], None]) -> None:
+    def __init__(self, on_abort: Callable[[], None], place: Callable[[], int | None]) -> None:
         self._on_abort = on_abort
+        self._place = place
         self._condition = threading.Condition()
         self._events: deque[Event] = deque()
         self._ended = False  # the last event has been delivered
@@ -66,6 +68,9 @@ class RequestStream:
             if not self._events:
                 raise StopAsyncIteration
             return self._take()
+
+    def place(self) -> int | None:
+        return self._place()
 
     def abort(self) -> None:
         if not self._ended:

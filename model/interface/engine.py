@@ -40,6 +40,10 @@ class CompletionStream(Protocol):
         """As :meth:`next_chunk`, without blocking the event loop; raises StopAsyncIteration at the end."""
         ...
 
+    def place(self) -> int | None:
+        """Its place in the queue, 1 for the next to run; `None` once it runs, has ended, or is not in the queue yet."""
+        ...
+
     def abort(self) -> None:
         """End the request now; safe to call twice, after the end, or from any thread."""
         ...

@@ -74,7 +74,9 @@ def test_the_bundled_model_answers_stops_and_ends(
     tab.wait_until_done(1)
     assert tab.answers.first.inner_text().strip("…")
     facts = tab.facts.first.inner_text()
-    assert re.search(r"first token after \d+\.\d\d s .* tokens/s .* context [\d,]+ of [\d,]+ · seed \d+", facts), facts
+    assert re.search(r"first token after \d+\.\d\d s .* tokens/s .* tokens? written, [\d,]+ read · seed \d+", facts), (
+        facts
+    )
 
     # Unlikely tokens keep a small model from ending its answer, mostly: one of a few tries can be stopped.
     tab.page.get_by_label("Max tokens").fill("")

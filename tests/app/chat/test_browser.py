@@ -164,7 +164,7 @@ def test_waiting_is_told_and_can_be_stopped(open_tab: OpenTab) -> None:
     first.ask("one")
     first.answers.filter(has_text="word1").wait_for()
     second.ask("two")
-    second.facts.filter(has_text="Waiting for a free place, 1 in the queue").wait_for()
+    second.facts.filter(has_text="Waiting for a free place: number 1 in the queue").wait_for()
     second.button("Stop").click()
     engine.wait_for(lambda stats: stats.num_waiting == 0, timeout=1)
     second.wait_until_done()

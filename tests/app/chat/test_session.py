@@ -16,9 +16,10 @@ from app.chat.session import (
     SHORTEST_BETWEEN_UPDATES_S,
     AnswerStream,
     LiveAnswers,
+    TextStream,
     without_started_stop,
 )
-from app.chat.settings import ChatSettings, parse_stop_strings
+from app.chat.settings import PRESETS, ChatSettings, parse_stop_strings
 from model.interface import (
     MAX_SEED,
     ChatMessage,
@@ -49,6 +50,18 @@ def test_ask_retry_undo_and_edit() -> None:
     assert two.edit(0, " c ") == Conversation().ask("c")
     assert two.edit(1, "c").turns[0] == two.turns[0]
     assert len(two.turns) == 2
+    edited = two.edit_answer(0, "A, ").turns
+    assert [(turn.question, turn.answer and turn.answer.text) for turn in edited] == [("a", "A, ")]
+    assert two.continued().messages()[-2:] == [ChatMessage("user", "b"), ChatMessage("assistant", "B")]
+
+
+def test_a_conversation_keeps_its_identity_and_has_a_title() -> None:
+    first, second = (Conversation().ask("What  is\nthis?") for _ in range(2))
+    assert first.identity
+    assert first.identity != second.identity
+    assert {first.edit(0, "x").identity, first.answered(None).identity, first.undo()[0].identity} == {first.identity}
+    assert (Conversation().shown_title, first.shown_title) == ("New conversation", "What is this?")
+    assert Conversation().ask("word " * 40).shown_title == "word " * 15 + "word…"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +73,11 @@ def test_ask_retry_undo_and_edit() -> None:
         lambda: Conversation().edit(0, "x"),
         lambda: answered(("a", "A")).edit(0, ""),
         lambda: answered(("a", "A")).edit(-1, "x"),
+        lambda: answered(("a", "A")).edit_answer(1, "x"),
+        lambda: answered(("a", "A")).edit_answer(0, " "),
+        lambda: Conversation().ask("a").edit_answer(0, "x"),
+        lambda: Conversation().continued(),
+        lambda: answered(("a", "")).continued(),
     ],
 )
 def test_impossible_actions_say_so(action: Any) -> None:
@@ -119,6 +137,12 @@ def test_invalid_settings_name_the_setting(values: dict[str, Any], name: str) ->
     assert "\n" not in str(failed.value)
 
 
+def test_a_preset_fills_what_it_names() -> None:
+    chosen = ChatSettings(temperature=0.3, top_p=0.5, top_k=7, min_p=0.1, max_tokens=9, seed="1")
+    assert chosen.filled(PRESETS["Greedy"]) == ChatSettings(temperature=0, max_tokens=9, seed="1")
+    assert chosen.filled(PRESETS["Adept"]) == ChatSettings(temperature=1, max_tokens=64, seed="1")
+
+
 def test_stop_string_escapes() -> None:
     assert parse_stop_strings("a\\tb\n\\\\n") == ["a\tb", "\\n"]
     with pytest.raises(InvalidRequest):
@@ -135,8 +159,9 @@ async def test_an_answer_grows_and_ends_with_its_record() -> None:
     assert [answer.is_final for answer in updates] == [False] * (len(updates) - 1) + [True]
     final = updates[-1]
     assert final.text == "one\n\ntwo"
-    assert final.completion is not None
-    assert (final.completion.seed, final.completion.finish_reason) == (5, "stop")
+    assert final.outcome is not None
+    assert (final.outcome.seed, final.outcome.finish_reason, final.outcome.num_prompt_tokens) == (5, "stop", 21)
+    assert (final.model, final.settings) == ("scripted-engine", ChatSettings(seed="5"))
     assert final.tokens_per_s == pytest.approx(40, rel=0.3)
     assert engine.requests == [
         ("human: Hello?\n\nadept:", SamplingParams(temperature=0.7, seed=5, stop=("\n\nhuman:",)))
@@ -150,6 +175,25 @@ async def test_the_prompt_is_prefix_history_and_question() -> None:
     conversation = answered(("a", "A")).ask("b")
     await read(AnswerStream(engine, conversation, ChatSettings(prefix="Be brief.")))
     assert engine.requests[0][0] == "Be brief.\n\nhuman: a\n\nadept: A\n\nhuman: b\n\nadept:"
+    engine.close()
+
+
+@pytest.mark.asyncio
+async def test_an_answer_is_continued_from_where_it_ends() -> None:
+    engine = ScriptedEngine(lambda prompt: " three.\n\nhuman: no")
+    conversation = answered(("a", "A"), ("count", "whatever")).edit_answer(1, "one, two,")
+    final = (await read(AnswerStream(engine, conversation, ChatSettings())))[-1]
+    assert (final.text, final.num_given) == ("one, two, three.", 9)
+    assert engine.requests[0][0] == "human: a\n\nadept: A\n\nhuman: count\n\nadept: one, two,"
+    engine.close()
+
+
+@pytest.mark.asyncio
+async def test_a_text_goes_on_without_a_chat_format() -> None:
+    engine = ScriptedEngine(lambda prompt: " there\n\nhuman: yes")
+    final = (await read(TextStream(engine, "Once, ", ChatSettings(), given="Once, ")))[-1]
+    assert final.text == "Once,  there\n\nhuman: yes"
+    assert engine.requests[0] == ("Once, ", SamplingParams(temperature=0.7))
     engine.close()
 
 
@@ -182,12 +226,12 @@ async def test_waiting_in_the_queue_is_told_and_can_be_stopped() -> None:
     first = AnswerStream(engine, ASKED, ChatSettings())
     engine.wait_for(lambda stats: stats.num_running == 1)
     second = AnswerStream(engine, ASKED, ChatSettings())
-    phases = []
+    states = []
     async for answer in second.updates():
-        phases.append(answer.phase)
+        states.append((answer.phase, answer.place))
         if answer.phase == "waiting":
             second.stop()
-    assert phases == ["reading", "waiting", "done"]
+    assert states == [("reading", None), ("waiting", 1), ("done", None)]
     assert (engine.stats().num_running, engine.stats().num_waiting) == (1, 0)
     first.stop()
     engine.close()
@@ -213,7 +257,7 @@ async def test_stop_ends_within_a_quarter_second_and_keeps_the_text(options: dic
     final = updates[-1]
     assert final.is_final
     assert bool(final.text) == ("tokens_per_s" in options)
-    assert final.completion is None or final.completion.finish_reason == "abort"
+    assert final.outcome is None or final.outcome.finish_reason == "abort"
     engine.close()
 
 
@@ -262,8 +306,8 @@ def test_a_prompt_too_long_says_both_numbers() -> None:
 async def test_a_cut_answer_does_not_show_the_start_of_the_stop_string() -> None:
     engine = ScriptedEngine(lambda prompt: "done\n\nhuman: more")
     final = (await read(AnswerStream(engine, ASKED, ChatSettings(max_tokens=10))))[-1]
-    assert final.completion is not None
-    assert (final.text, final.completion.finish_reason) == ("done", "length")
+    assert final.outcome is not None
+    assert (final.text, final.outcome.finish_reason) == ("done", "length")
     assert without_started_stop("a\n\nhu", ("\n\nhuman:",)) == "a"
     assert without_started_stop("a\n\nb", ("\n\nhuman:",)) == "a\n\nb"
     engine.close()

@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.chat.conversation import Answer, Conversation
-from app.chat.view import FACTS_MARK, answer_facts, chatbot_messages, from_markdown, to_markdown
-from model.interface import Completion, FinishReason, Timing
+from app.chat.conversation import Answer, Conversation, Outcome
+from app.chat.settings import ChatSettings
+from app.chat.view import (
+    FACTS_MARK,
+    answer_facts,
+    chatbot_messages,
+    edited_text,
+    escaped,
+    from_markdown,
+    to_markdown,
+)
+from model.interface import FinishReason
 
 
 @pytest.mark.parametrize(
@@ -34,9 +45,33 @@ def test_tags_are_shown_and_code_is_left_alone(text: str, shown: str) -> None:
     assert to_markdown(text) == shown
 
 
-@pytest.mark.parametrize("text", ["a < b", "What is <b>this</b>?", "`<b>`", "x <!-- y -->", "&lt;b&gt; \\<"])
+PIECES = [
+    "<b>",
+    "&lt;",
+    "&LT;",
+    "&AMP;LT;",
+    "`",
+    "``",
+    "```",
+    "~~~",
+    "\n",
+    "\n\n",
+    "    ",
+    "<!-- x -->",
+    "a",
+    " def f(x):",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join) | st.text())
+def test_escapes_can_be_undone(text: str) -> None:
+    assert from_markdown(escaped(text)) == text
+
+
+@pytest.mark.parametrize("text", ["a < b", "What is <b>this</b>?", "`<b>` &LT;", "x <!-- y -->", "&lt;b&gt; \\<"])
 def test_an_edited_message_loses_its_escapes(text: str) -> None:
-    assert from_markdown(to_markdown(text)) == text
+    assert edited_text(to_markdown(text)) == text
+    assert edited_text(f"{FACTS_MARK}Complete") is None
 
 
 def test_python_without_a_fence_gets_one() -> None:
@@ -47,59 +82,67 @@ def test_python_without_a_fence_gets_one() -> None:
         assert to_markdown(prose) == prose
 
 
-def finished(reason: FinishReason, *, text: str = "a", **values: Any) -> Answer:
-    timing = Timing(queued_s=values.pop("queued_s", 0.0), ttft_s=values.pop("ttft_s", 0.25), total_s=1.25)
-    completion = Completion(
-        text=text,
-        token_ids=(1,) * 11,
+def finished(reason: FinishReason, *, text: str = "a", limit: int = 99, **values: Any) -> Answer:
+    outcome = Outcome(
         finish_reason=reason,
-        stop_reason=None,
         num_prompt_tokens=1000,
+        num_tokens=11,
         seed=7,
-        timing=timing,
+        queued_s=values.pop("queued_s", 0.0),
+        ttft_s=values.pop("ttft_s", 0.25),
+        total_s=1.25,
     )
-    speed = timing.tokens_per_s(11)
-    return Answer(text=text, phase="done", completion=completion, tokens_per_s=speed, **values)
+    return Answer(
+        text=text,
+        phase="done",
+        outcome=outcome,
+        tokens_per_s=outcome.tokens_per_s,
+        model="persimmon-demo",
+        settings=ChatSettings(max_tokens=limit),
+        **values,
+    )
 
 
 def test_facts_of_a_whole_answer() -> None:
-    assert answer_facts(finished("stop"), 2048) == [
+    facts = [
         "Complete",
         "first token after 0.25 s",
         "10.0 tokens/s",
-        "11 tokens",
-        "context 1,011 of 2,048",
+        "11 tokens written, 1,000 read",
         "seed 7",
     ]
+    assert answer_facts(finished("stop")) == facts
+    assert answer_facts(finished("stop"), names_model=True) == [*facts, "persimmon-demo"]
+    assert answer_facts(finished("stop", num_given=1))[1] == "went on from 1 character"
 
 
 def test_facts_say_why_an_answer_is_not_whole() -> None:
-    assert answer_facts(finished("length", max_tokens=11), 2048)[0] == "**Cut off** at the limit of 11 tokens"
-    assert answer_facts(finished("length", max_tokens=99), 1011)[0] == "**Cut off**: the context is full"
-    stopped = answer_facts(finished("abort", ttft_s=None, queued_s=1.0), 2048)
+    assert answer_facts(finished("length", limit=11))[0] == "**Cut off** at the limit of 11 tokens"
+    assert answer_facts(finished("length"))[0] == "**Cut off**: the context is full"
+    stopped = answer_facts(finished("abort", ttft_s=None, queued_s=1.0))
     assert stopped[0] == "Stopped"
     assert not any("first token" in fact for fact in stopped)
-    assert answer_facts(Answer(phase="failed", error="out of luck"), 2048) == ["**Failed**: out of luck"]
-    assert answer_facts(Answer(phase="done"), 2048) == ["Stopped"]
+    assert answer_facts(Answer(phase="failed", error="out of luck")) == ["**Failed**: out of luck"]
+    assert answer_facts(Answer(phase="done")) == ["Stopped"]
 
 
 def test_facts_while_it_runs() -> None:
-    assert answer_facts(Answer(phase="waiting", num_waiting=3, elapsed_s=1.0), 2048) == [
-        "Waiting for a free place, 3 in the queue, 1.0 s"
+    assert answer_facts(Answer(phase="waiting", place=3, elapsed_s=1.0)) == [
+        "Waiting for a free place: number 3 in the queue, 1.0 s"
     ]
-    assert answer_facts(Answer(phase="reading", elapsed_s=0.5), 2048) == ["Reading the prompt, 0.5 s"]
-    assert answer_facts(Answer(phase="writing", num_tokens=1), 2048) == ["Writing", "1 token"]
+    assert answer_facts(Answer(phase="reading", elapsed_s=0.5)) == ["Reading the prompt, 0.5 s"]
+    assert answer_facts(Answer(phase="writing", num_tokens=1)) == ["Writing", "1 token"]
     waited = finished("stop", queued_s=0.2)
-    assert "first token after 0.25 s (0.20 s of it in the queue)" in answer_facts(waited, 2048)
+    assert "first token after 0.25 s (0.20 s of it in the queue)" in answer_facts(waited)
 
 
 def test_each_answer_is_its_text_and_its_facts() -> None:
     conversation = Conversation().ask("<q>").answered(finished("stop", text="```\nopen")).ask("next")
-    messages = chatbot_messages(conversation, 2048)
+    messages = chatbot_messages(conversation)
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
     texts = [[part["text"] for part in message["content"]] for message in messages]  # type: ignore[attr-defined]
     assert texts[0] == ["&LT;q>"]
     assert texts[1][0] == "```\nopen"
     assert texts[1][1].startswith(f"{FACTS_MARK}Complete · first token after")
-    running = chatbot_messages(Conversation().ask("q").answered(Answer()), 2048)[1]
+    running = chatbot_messages(Conversation().ask("q").answered(Answer()))[1]
     assert running["content"][0]["text"] == "…"  # type: ignore[index]

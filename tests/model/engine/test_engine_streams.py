@@ -118,3 +118,17 @@ def test_nothing_is_queued_if_one_is_refused(idle_stats: IdleStats, open_small: 
     assert engine.streams(tokens(9), []) == []
     engine.generate([tokens(3)], SamplingParams(max_tokens=1))
     assert idle_stats(engine).num_prompt_tokens == 3
+
+
+def test_who_waits_knows_their_place(open_small: Open, tokens: Tokens) -> None:
+    engine = open_small(max_num_requests=1)
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    streams = [engine.stream(tokens(number), params) for number in (5, 6, 7)]
+    assert streams[0].next_chunk(timeout=10) is not None
+    assert [stream.place() for stream in streams] == [None, 1, 2]
+    streams[1].abort()
+    assert [chunk.completion is not None for chunk in streams[1]] == [True]
+    assert streams[2].place() in (1, None)  # the first one may have ended meanwhile
+    for stream in streams[::2]:
+        stream.abort()
+    assert all(stream.place() is None for stream in streams if list(stream))
