@@ -1,7 +1,8 @@
 """`results/`, rendered from the records alone: the same records give the same bytes.
 
 Read `page.py` first: it puts the sections in order. A section makes blocks (`blocks.py`), which `markdown.py` and
-`web_page.py` turn into `README.md` and `index.html`; `table_files.py` makes `leaderboard.csv` and `leaderboard.tex`.
+`web_page.py` turn into `README.md` and `index.html`; `table_files.py` makes `leaderboard.csv` and `leaderboard.tex`,
+and `leaderboard_json.py` what the app reads.
 """
 
 from evals.report.markdown import to_markdown

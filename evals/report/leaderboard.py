@@ -90,11 +90,12 @@ def notices(entries: Sequence[Entry]) -> list[str]:
 
 def warning_text(entry: Entry) -> str:
     """The warnings of a task, escaped; empty if there is none."""
-    found = [text if len(text) <= LONGEST_WARNING else f"{text[:LONGEST_WARNING]}…" for text in _warnings(entry)]
+    found = [text if len(text) <= LONGEST_WARNING else f"{text[:LONGEST_WARNING]}…" for text in warnings_of(entry)]
     return "; ".join(escape_markdown(text) for text in found)
 
 
-def _warnings(entry: Entry) -> list[str]:
+def warnings_of(entry: Entry) -> list[str]:
+    """What makes a task's scores suspect, in full; plain texts."""
     sandbox = entry.run.sandbox if entry.task.outcomes is not None else None
     unheld = ["its programs ran without a sandbox"] if sandbox and sandbox.get("sandboxed") is False else []
     return task_warnings(entry.task) + unheld

@@ -5,6 +5,8 @@ from __future__ import annotations
 from evals.export import EMPTY
 from evals.statistics import Proportion
 
+DIGITS = 6  # of shares in files: more would differ from machine to machine
+
 
 def percent(share: float | None) -> str:
     """A share of 1; `None` and NaN are undefined."""
@@ -34,3 +36,9 @@ def rate(per_second: float | None) -> str:
 def defined(value: float | None) -> float | None:
     """`None` for NaN."""
     return None if value is None or value != value else value
+
+
+def rounded(share: float | None) -> float | None:
+    """A share for a file, to :data:`DIGITS` digits; `None` where it is undefined."""
+    value = defined(share)
+    return None if value is None else round(value, DIGITS)

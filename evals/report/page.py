@@ -23,8 +23,9 @@ from evals.report.speed import speed_blocks
 INTRODUCTION = """\
 Written by `make results` (`python -m evals report`) from the records in `runs/*/run.json`; change nothing here by hand.
 [README.md](README.md) and [index.html](index.html) say the same, the second with plots and tables that can be sorted
-and filtered; [leaderboard.csv](leaderboard.csv) and [leaderboard.tex](leaderboard.tex) hold the scores. Each run's
-folder has its items with prompt, answer and verdict (`items.jsonl`), and lm-eval's own results and samples."""
+and filtered; [leaderboard.csv](leaderboard.csv), [leaderboard.tex](leaderboard.tex) and
+[leaderboard.json](leaderboard.json), which the app reads, hold the scores. Each run's folder has its items with prompt,
+answer and verdict (`items.jsonl`), and lm-eval's own results and samples."""
 
 NOT_THE_BENCHMARK = (
     "Items invented for this project, which share a benchmark's form and nothing else: these runs show that everything "

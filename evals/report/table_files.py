@@ -14,10 +14,9 @@ from evals.report.blocks import texts
 from evals.report.boards import Board
 from evals.report.entries import Entry
 from evals.report.leaderboard import MARK, matrix, warning_text
-from evals.report.numbers import defined
+from evals.report.numbers import rounded
 from evals.scores import task_scores, task_warnings
 
-DIGITS = 6  # of shares: more would differ from machine to machine
 _TASK = (
     *("num_available", "chance", "unreadable", "truncated", "failed", "suspicious", "cut_prompts", "merged"),
     *("common_answer", "common_share", "items_per_s", "tokens_per_s", "seconds", "num_resumed"),
@@ -54,7 +53,7 @@ def leaderboard_tex(boards: Sequence[Board]) -> str:
 def _rows(board: Board, entry: Entry) -> list[dict[str, Any]]:
     run, task = entry.run, entry.task
     counts = {name: getattr(task, name) for name in _TASK}
-    counts |= {name: _rounded(counts[name]) for name in ("chance", "common_share")}
+    counts |= {name: rounded(counts[name]) for name in ("chance", "common_share")}
     return [
         {
             "suite": board.suite,
@@ -65,9 +64,9 @@ def _rows(board: Board, entry: Entry) -> list[dict[str, Any]]:
             "shots": task.shots,
             "metric": metric,
             **_identity(entry),
-            "score": _rounded(score.value),
-            "low": _rounded(score.low),
-            "high": _rounded(score.high),
+            "score": rounded(score.value),
+            "low": rounded(score.low),
+            "high": rounded(score.high),
             "n": score.n,
             "correct": task.correct[metric],
             **counts,
@@ -114,11 +113,6 @@ def _provenance(run: RunRecord) -> dict[str, Any]:
         "gpu": run.hardware.get("gpu"),
         **{f"version_{name.replace('-', '_')}": run.versions.get(name) for name in ("python", "torch", "lm-eval")},
     }
-
-
-def _rounded(share: float | None) -> float | None:
-    value = defined(share)
-    return None if value is None else round(value, DIGITS)
 
 
 def _json(value: Any) -> str | None:

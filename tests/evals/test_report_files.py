@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from evals.report import Sources, read_sources, render_files, write_report
 from evals.report.table_files import scores_table
 from evals.statistics import wilson
 
-NAMES = ["README.md", "index.html", "leaderboard.csv", "leaderboard.tex"]
+NAMES = ["README.md", "index.html", "leaderboard.csv", "leaderboard.tex", "leaderboard.json"]
 
 
 @pytest.fixture
@@ -118,3 +119,16 @@ def test_latex_says_what_is_not_the_benchmark(output: Path) -> None:
 
 def test_table_without_boards() -> None:
     assert scores_table([]).empty
+
+
+def test_the_apps_file_has_every_score_and_every_published_figure(output: Path) -> None:
+    sources = read_sources(output)
+    content = json.loads(render_files(sources)["leaderboard.json"])
+    rows = csv_rows(render_files(sources)["leaderboard.csv"])
+    assert [(one["run"], one["task"], one["metric"], one["n"]) for one in content["scores"]] == [
+        (row["run"], row["task"], row["metric"], int(row["n"])) for row in rows
+    ]
+    assert [one["score"] for one in content["scores"]] == [float(row["score"]) for row in rows]
+    assert {one["is_demo"] for one in content["scores"]} == {True, False}
+    assert len(content["published"]) == sum(figure.value is not None for figure in sources.figures) > 0
+    assert all(one["source"] for one in content["published"])
