@@ -25,6 +25,7 @@ from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
 from model.interface import EngineInfo, InvalidRequest
 from model.layers.attention import ATTENTION_BACKEND
+from model.own_thread import in_own_thread
 
 logger = logging.getLogger(__name__)
 
@@ -133,12 +134,20 @@ def open_engines(
             f"max_num_batched_tokens={max_num_batched_tokens} is not allowed: it must be at least "
             f"max_num_requests={max_num_requests}"
         )
-    models = [
-        load_checkpoint(
-            checkpoint, revision=revision, device=torch_device, dtype=torch_dtype, rope_position_dtype=position_dtype
-        )
-        for checkpoint in checkpoints
-    ]
+
+    def load_all() -> list[LoadedModel]:
+        return [
+            load_checkpoint(
+                checkpoint,
+                revision=revision,
+                device=torch_device,
+                dtype=torch_dtype,
+                rope_position_dtype=position_dtype,
+            )
+            for checkpoint in checkpoints
+        ]
+
+    models = in_own_thread(load_all)
     lengths = [_context_length(loaded, context_length) for loaded in models]
     plans = plan_memory(
         [CacheNeed(loaded.model.config.kv_cache_shape, length) for loaded, length in zip(models, lengths, strict=True)],

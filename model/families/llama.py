@@ -21,6 +21,7 @@ from model.layers.activations import activation
 from model.layers.attention import cached_attention
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
+from model.layers.linear import Linear
 from model.layers.lm_head import LMHead
 from model.layers.norms import RMSNorm
 from model.layers.rotary import RotaryConfig, RotaryEmbedding
@@ -114,10 +115,10 @@ class LlamaAttention(nn.Module):
         super().__init__()
         self.head_dim, bias = config.head_dim, config.attention_bias
         query_size, kv_size = (n * self.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
-        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=bias)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=bias)
-        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=bias)
+        self.q_proj = Linear(config.hidden_size, query_size, bias=bias)
+        self.k_proj = Linear(config.hidden_size, kv_size, bias=bias)
+        self.v_proj = Linear(config.hidden_size, kv_size, bias=bias)
+        self.o_proj = Linear(query_size, config.hidden_size, bias=bias)
 
     def forward(
         self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
@@ -134,9 +135,9 @@ class LlamaAttention(nn.Module):
 class LlamaMLP(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self.activation = activation(config.hidden_act)
 
     def forward(self, hidden_states: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from model.layers.alibi import alibi_slopes
 from model.layers.attention import cached_attention
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
+from model.layers.linear import Linear
 from model.layers.lm_head import LMHead
 
 DEFAULT_ALIBI_BIAS_MAX = 8  # llm-foundry's and transformers' default
@@ -126,8 +127,8 @@ class MptAttention(nn.Module):
     def __init__(self, config: MptConfig) -> None:
         super().__init__()
         self.head_dim, self.clip_qkv, self.scale = config.head_dim, config.clip_qkv, config.softmax_scale
-        self.Wqkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.bias)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.Wqkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.bias)
+        self.out_proj = Linear(config.hidden_size, config.hidden_size, bias=config.bias)
         self.q_ln: nn.Module = layer_norm(config) if config.qk_ln else nn.Identity()
         self.k_ln: nn.Module = layer_norm(config) if config.qk_ln else nn.Identity()
 
@@ -147,8 +148,8 @@ class MptAttention(nn.Module):
 class MptMLP(nn.Module):
     def __init__(self, config: MptConfig) -> None:
         super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
         self.activation = activation("gelu")
 
     def forward(self, hidden_states: Tensor) -> Tensor:

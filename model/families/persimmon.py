@@ -23,6 +23,7 @@ from model.layers.activations import activation, relu_squared
 from model.layers.attention import cached_attention
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
+from model.layers.linear import Linear
 from model.layers.lm_head import LMHead
 from model.layers.rotary import RotaryConfig, RotaryEmbedding
 
@@ -113,8 +114,8 @@ class PersimmonAttention(nn.Module):
     def __init__(self, config: PersimmonConfig) -> None:
         super().__init__()
         self.num_heads, self.head_dim = config.num_attention_heads, config.head_dim
-        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
         self.q_layernorm: nn.Module = nn.Identity()
         self.k_layernorm: nn.Module = nn.Identity()
         if config.qk_layernorm:  # one weight and bias, shared by a layer's heads
@@ -135,8 +136,8 @@ class PersimmonAttention(nn.Module):
 class PersimmonMLP(nn.Module):
     def __init__(self, config: PersimmonConfig) -> None:
         super().__init__()
-        self.dense_h_to_4h = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.dense_4h_to_h = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dense_h_to_4h = Linear(config.hidden_size, config.intermediate_size)
+        self.dense_4h_to_h = Linear(config.intermediate_size, config.hidden_size)
         self.activation = activation(config.hidden_act)
 
     def forward(self, hidden_states: Tensor) -> Tensor:

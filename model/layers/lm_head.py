@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kernels.linear import linear
 from kernels.token_logprobs import TokenLogprobs, token_logprobs_reference
 
 
@@ -21,7 +22,7 @@ class LMHead(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Logits: [num_rows, hidden_size] -> [num_rows, vocab_size], float32."""
-        logits = (hidden_states @ self.weight.T).float()
+        logits = linear(hidden_states, self.weight, None).float()
         return logits if self.scale == 1.0 else logits * self.scale
 
     def token_logprobs(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from kernels.linear import linear
 from kernels.squared_relu import squared_relu_linear_reference
 from model.checkpoint.load import load_model
 from model.interface import EngineError, SamplingParams
@@ -47,7 +48,9 @@ def test_plain_squares_would_have_overflowed() -> None:
 
 def test_other_dtypes_take_the_plain_way() -> None:
     states, weight = torch.randn(3, 8) * 1e4, torch.randn(4, 8)
-    assert torch.equal(squared_relu_linear_reference(states, weight, None), F.linear(F.relu(states).square(), weight))
+    with torch.inference_mode():
+        result = squared_relu_linear_reference(states, weight, None)
+        assert torch.equal(result, linear(F.relu(states).square(), weight, None))
 
 
 def test_hot_activations_give_the_right_logits(tmp_path: Path) -> None:
