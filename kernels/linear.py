@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_SHARES_A_THREAD = 4  # shares of a weight's rows, where no smaller number of equal ones gives every thread one
-HAS_ONEDNN = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
+HAS_ONEDNN: bool = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def linear_reference(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
