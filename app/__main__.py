@@ -1,4 +1,5 @@
-"""Start the web app: `python -m app [--checkpoint FOLDER_OR_HUB_ID ...]`; see `--help`."""
+"""Start the web app: `python -m app [--checkpoint FOLDER_OR_HUB_ID ...]`, or classify texts without it:
+`python -m app classify`; see `--help` of both."""
 
 from __future__ import annotations
 
@@ -29,7 +30,13 @@ DATABASE_NAME = "app.sqlite3"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to end (Ctrl+C or SIGTERM); the exit status: 0, or 1 where something does not work."""
+    """Serve until told to end (Ctrl+C or SIGTERM); the exit status: 0, or 1 where something does not work.
+    With `classify` as the first argument, what `app.classify.command` says."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["classify"]:
+        from app.classify.command import main as classify
+
+        return classify(arguments[1:])
     options = _parse(arguments)
     if not options.allow_remote and not _is_loopback(options.host):
         return _fail(

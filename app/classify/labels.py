@@ -18,6 +18,11 @@ class Label:
     name: str
     description: str = ""
 
+    @property
+    def described(self) -> str:
+        """Such as `positive (the writer likes it)`."""
+        return f"{self.name} ({self.description})" if self.description else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

@@ -1,6 +1,7 @@
 """The text a label is asked of: a template with places for the text and the label.
 
-`{text}` is what is classified, `{label}` a label's name and `{labels}` the list of all of them with what they mean.
+`{text}` is what is classified, `{label}` a label's name (with what it means, where each label is a question of its own)
+and `{labels}` the list of all of them with what they mean.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ class Template:
         """The label and what stands after it, where the label is the answer."""
         return label.name + self.parts[-1]
 
-    def whole(self, *, text: str, label: Label, labels: Sequence[Label]) -> str:
+    def whole(self, *, text: str, label: str, labels: Sequence[Label]) -> str:
         """With everything filled in."""
-        return _fill(self.parts, {"text": text, "label": label.name, "labels": list_labels(labels)})
+        return _fill(self.parts, {"text": text, "label": label, "labels": list_labels(labels)})
 
-    def after_text(self, *, label: Label | None, labels: Sequence[Label]) -> str:
+    def after_text(self, *, label: str | None, labels: Sequence[Label]) -> str:
         """What stands between the text and the label, or after the text if a label is given: the question alone, from
         its first word on."""
         end = len(self.parts) if label is not None else self.parts.index("label")
-        values = {"labels": list_labels(labels), "label": "" if label is None else label.name}
+        values = {"labels": list_labels(labels), "label": label or ""}
         question = _fill(self.parts[self.parts.index("text") + 1 : end], values)
         return re.sub(r"^\W+", "", question)
 
@@ -69,7 +70,7 @@ def parse_template(template: str, labels: Sequence[Label], *, several: bool) -> 
             raise InvalidRequest(f"the template has {{{place}}} {places.count(place)} times: it must have it once")
     if not several and (places.index("label") < places.index("text") or places[-1] != "label"):
         raise InvalidRequest("the template has {label} before other places: the label must come last, as the answer")
-    if "labels" not in places and any(label.description for label in labels):
+    if not several and "labels" not in places and any(label.description for label in labels):
         raise InvalidRequest(
             "labels have descriptions but the template has no place for them: put {labels} where they are to stand"
         )
@@ -78,13 +79,15 @@ def parse_template(template: str, labels: Sequence[Label], *, several: bool) -> 
 
 def list_labels(labels: Sequence[Label]) -> str:
     """Such as `positive (the writer likes it), mixed or negative`."""
-    texts = [f"{label.name} ({label.description})" if label.description else label.name for label in labels]
+    texts = [label.described for label in labels]
     return " or ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 
 def plain_template(*, several: bool) -> str:
     """For models that continue text."""
-    return "Text: {text}\nIs this {label}? Answer:" if several else "Text: {text}\nLabel: {label}"
+    if several:
+        return "Text: {text}\nIs it {label}? Answer:"
+    return "Texts, each with its label: {labels}.\n\nText: {text}\nLabel: {label}"
 
 
 def chat_template(engine: Engine, *, several: bool) -> str:

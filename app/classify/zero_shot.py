@@ -87,7 +87,7 @@ class ZeroShotSettings:
             return [(prompt, tuple(self.parsed.from_label(label) for label in self.labels))]
         return [
             (
-                self._shots(label) + self.parsed.whole(text=text, label=label, labels=self.labels),
+                self._shots(label) + self.parsed.whole(text=text, label=label.described, labels=self.labels),
                 tuple(f" {answer}" for answer in self.answers),
             )
             for label in self.labels
@@ -99,7 +99,10 @@ class ZeroShotSettings:
             premise = self.parsed.after_text(label=None, labels=self.labels)
             return [(premise, tuple(self.parsed.from_label(label) for label in self.labels))]
         return [
-            (self.parsed.after_text(label=label, labels=self.labels), tuple(f" {answer}" for answer in self.answers))
+            (
+                self.parsed.after_text(label=label.described, labels=self.labels),
+                tuple(f" {answer}" for answer in self.answers),
+            )
             for label in self.labels
         ]
 
@@ -107,7 +110,7 @@ class ZeroShotSettings:
         """The examples, each as the text will be, with its answer."""
         shots = []
         for example in self.examples:
-            label = asked or next(label for label in self.labels if label.name == example.labels[0])
+            label = example.labels[0] if asked is None else asked.described
             shot = self.parsed.whole(text=example.text, label=label, labels=self.labels)
             if asked is not None:
                 shot += f" {self.answers[0 if asked.name in example.labels else 1]}"

@@ -130,10 +130,13 @@ def test_examples_stand_before_the_text_with_their_answers() -> None:
         (f"{before}nice - good!\n\n{before}a => b - terrible!\n\n{before}x {{label}} - ", ("good!", "terrible!"))
     ]
     several = settings(
-        template="{text}: {label}?", several=True, examples=(Example("nice", ("good",)), Example("so", ()))
+        labels=(Label("good", "liked"), Label("terrible")),
+        template="{text}: {label}?",
+        several=True,
+        examples=(Example("nice", ("good",)), Example("so", ())),
     )
     assert several.questions("x") == [
-        ("nice: good? Yes\n\nso: good? No\n\nx: good?", (" Yes", " No")),
+        ("nice: good (liked)? Yes\n\nso: good (liked)? No\n\nx: good (liked)?", (" Yes", " No")),
         ("nice: terrible? No\n\nso: terrible? No\n\nx: terrible?", (" Yes", " No")),
     ]
 
