@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 import app.chat.page
+import app.leaderboard.page
 import app.system.page
 import app.tokens.page
 from app.context import AppContext
@@ -29,6 +30,7 @@ class PageEntry:
 PAGES: tuple[PageEntry, ...] = (
     PageEntry("Chat", "/", app.chat.page.build_page),
     PageEntry("Tokens", "/tokens", app.tokens.page.build_page),
+    PageEntry("Leaderboard", "/leaderboard", app.leaderboard.page.build_page),
     PageEntry("System", "/system", app.system.page.build_page),
 )
 """The first is the page at `/`."""
