@@ -9,6 +9,7 @@ import gradio as gr
 
 import app.chat.page
 import app.leaderboard.page
+import app.samples.page
 import app.system.page
 import app.tokens.page
 from app.context import AppContext
@@ -31,6 +32,7 @@ PAGES: tuple[PageEntry, ...] = (
     PageEntry("Chat", "/", app.chat.page.build_page),
     PageEntry("Tokens", "/tokens", app.tokens.page.build_page),
     PageEntry("Leaderboard", "/leaderboard", app.leaderboard.page.build_page),
+    PageEntry("Samples", "/samples", app.samples.page.build_page),
     PageEntry("System", "/system", app.system.page.build_page),
 )
 """The first is the page at `/`."""

@@ -88,7 +88,8 @@ def _warnings(scores: Sequence[Score]) -> str:
     if not found:
         return ""
     items = "".join(f"<li>{escape(text)}</li>" for text in found)
-    return f"<details open><summary>{MARK} {len(found)} {'warning' if len(found) == 1 else 'warnings'}</summary><ul>{items}</ul></details>"
+    title = f"{MARK} {len(found)} {'warning' if len(found) == 1 else 'warnings'}"
+    return f"<details open><summary>{title}</summary><ul>{items}</ul></details>"
 
 
 def _notices(scores: Sequence[Score]) -> str:
