@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+import app.arena.page
 import app.chat.page
 import app.leaderboard.page
 import app.samples.page
@@ -30,6 +31,7 @@ class PageEntry:
 
 PAGES: tuple[PageEntry, ...] = (
     PageEntry("Chat", "/", app.chat.page.build_page),
+    PageEntry("Arena", "/arena", app.arena.page.build_page),
     PageEntry("Tokens", "/tokens", app.tokens.page.build_page),
     PageEntry("Leaderboard", "/leaderboard", app.leaderboard.page.build_page),
     PageEntry("Samples", "/samples", app.samples.page.build_page),

@@ -12,12 +12,13 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
 from app.arena.bradley_terry import Strengths, fit
 
+PlayerT = TypeVar("PlayerT", bound=Hashable)
 Outcome: TypeAlias = Literal["first", "second", "tie"]
 
 CONFIDENCE = 0.95
@@ -27,17 +28,17 @@ POINTS = 400 / math.log(10)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Generic[PlayerT]):
     """Two players and which of them was better, `count` times."""
 
-    first: Hashable
-    second: Hashable
+    first: PlayerT
+    second: PlayerT
     outcome: Outcome
     count: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class Standing(Generic[PlayerT]):
     """One player in its group.
 
     Attributes:
@@ -47,7 +48,7 @@ class Standing:
         num_wins, num_losses, num_ties: of its comparisons.
     """
 
-    player: Hashable
+    player: PlayerT
     rating: float
     low: float
     high: float
@@ -63,14 +64,14 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Group(Generic[PlayerT]):
     """Players that are connected through comparisons, the strongest first.
 
     Attributes:
         tie_probability: of two equally strong players, as a fraction of 1.
     """
 
-    standings: tuple[Standing, ...]
+    standings: tuple[Standing[PlayerT], ...]
     tie_probability: float
 
     @property
@@ -78,7 +79,7 @@ class Group:
         return sum(standing.num_comparisons for standing in self.standings) // 2
 
 
-def rank(comparisons: Iterable[Comparison]) -> tuple[Group, ...]:
+def rank(comparisons: Iterable[Comparison[PlayerT]]) -> tuple[Group[PlayerT], ...]:
     """The groups, the one with the most comparisons first; players of equal rating in the order of their names.
 
     Raises:
@@ -92,16 +93,16 @@ def rank(comparisons: Iterable[Comparison]) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: (-group.num_comparisons, str(group.standings[0].player))))
 
 
-def _connected(comparisons: list[Comparison]) -> list[list[Hashable]]:
+def _connected(comparisons: list[Comparison[PlayerT]]) -> list[list[PlayerT]]:
     """Players that are connected, in a fixed order whatever the comparisons' own."""
-    neighbours: dict[Hashable, set[Hashable]] = defaultdict(set)
+    neighbours: dict[PlayerT, set[PlayerT]] = defaultdict(set)
     for comparison in comparisons:
         neighbours[comparison.first].add(comparison.second)
         neighbours[comparison.second].add(comparison.first)
     groups = []
     left = set(neighbours)
     while left:
-        found: set[Hashable] = set()
+        found: set[PlayerT] = set()
         frontier = {next(iter(left))}
         while frontier:
             found |= frontier
@@ -111,7 +112,7 @@ def _connected(comparisons: list[Comparison]) -> list[list[Hashable]]:
     return groups
 
 
-def _ranked(players: list[Hashable], comparisons: list[Comparison]) -> Group:
+def _ranked(players: list[PlayerT], comparisons: list[Comparison[PlayerT]]) -> Group[PlayerT]:
     places = {player: place for place, player in enumerate(players)}
     wins = np.zeros((len(players), len(players)), dtype=np.int64)
     ties = np.zeros_like(wins)

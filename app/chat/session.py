@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from app.chat.conversation import Answer, Conversation, Outcome
 from app.chat.settings import ChatSettings
@@ -51,6 +52,8 @@ class TextStream:
         self._started = time.perf_counter()
         self._stream = engine.stream(prompt, settings.sampling(stop))
         self.discarded = False
+        self.completion: Completion | None = None
+        """The engine's own record, once the answer has ended."""
 
     def stop(self) -> None:
         """End the answer now and free what it holds in the engine; from any thread, also twice."""
@@ -76,6 +79,7 @@ class TextStream:
                 if chunk is not None:
                     self._add(chunk)
                     if chunk.completion is not None:
+                        self.completion = chunk.completion
                         yield self._final(chunk.completion)
                         return
                 is_changed = is_changed or chunk is not None or time.perf_counter() - shown_at >= LONGEST_WAIT_S
@@ -151,19 +155,27 @@ def without_started_stop(text: str, stop: Sequence[str]) -> str:
     return text[: len(text) - started]
 
 
+class Stoppable(Protocol):
+    """What is being written for a browser tab, by one request or several."""
+
+    def stop(self) -> None: ...
+
+    def discard(self) -> None: ...
+
+
 class LiveAnswers:
     """Which browser tab is being answered now; one answer a tab. Used from the page's event loop and threads."""
 
     def __init__(self) -> None:
-        self._by_tab: dict[str, TextStream] = {}
+        self._by_tab: dict[str, Stoppable] = {}
 
     def is_answering(self, tab: str) -> bool:
         return tab in self._by_tab
 
-    def add(self, tab: str, answer: TextStream) -> None:
+    def add(self, tab: str, answer: Stoppable) -> None:
         self._by_tab[tab] = answer
 
-    def remove(self, tab: str, answer: TextStream) -> None:
+    def remove(self, tab: str, answer: Stoppable) -> None:
         """Forget it, if it is still the tab's."""
         if self._by_tab.get(tab) is answer:
             del self._by_tab[tab]

@@ -56,7 +56,7 @@ def test_places_are_as_wide_as_the_votes_leave_them() -> None:
     ),
     st.randoms(use_true_random=False),
 )
-def test_swapped_sides_and_another_order_rank_the_same(votes: list[Comparison], random: object) -> None:
+def test_swapped_sides_and_another_order_rank_the_same(votes: list[Comparison[str]], random: object) -> None:
     swap = {"first": "second", "second": "first", "tie": "tie"}
     swapped = [Comparison(vote.second, vote.first, swap[vote.outcome], vote.count) for vote in votes]  # type: ignore[arg-type]
     random.shuffle(swapped)  # type: ignore[attr-defined]

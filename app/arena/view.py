@@ -1,0 +1,78 @@
+"""How a round looks: its two sides, and the sentence on where it stands."""
+
+from __future__ import annotations
+
+import html
+
+from app.arena.round import Contestant, Round
+from app.arena.vote import Verdict
+from app.chat.conversation import Answer
+from app.chat.view import FACTS_MARK, NOTHING_WRITTEN, ChatbotMessage, answer_facts, to_markdown
+
+VERDICT_WORDS: dict[Verdict, str] = {"A": "A is better", "tie": "Tie", "both bad": "Both bad", "B": "B is better"}
+"""In the order of their buttons."""
+
+_PHASES = {"waiting": "Waiting for a free place", "reading": "Reading the prompt", "writing": "Writing"}
+
+
+def side_heading(current: Round | None, side: int) -> str:
+    """The heading over one side: its letter, and who stands there if that may be seen."""
+    if current is None:
+        text = ""
+    elif not current.shows_names:
+        text = "name hidden until you vote"
+    else:
+        text = contestant_name(current.contestants[side])
+    return f"<h2><strong>{'AB'[side]}</strong> <span>{html.escape(text)}</span></h2>"
+
+
+def contestant_name(contestant: Contestant) -> str:
+    """Such as `persimmon-demo · Greedy`."""
+    return f"{contestant.model} · {contestant.setting}"
+
+
+def side_messages(current: Round, side: int, context_length: int) -> list[ChatbotMessage]:
+    """One side's conversation as `gr.Chatbot` takes it. While names are hidden, so are the facts that could give them
+    away: speed, numbers of tokens, length of the context, seed."""
+    messages: list[ChatbotMessage] = []
+    for turn in current.conversations[side].turns:
+        messages.append({"role": "user", "content": [_text(to_markdown(turn.question))]})
+        if turn.answer is not None:
+            facts = answer_facts(turn.answer, context_length) if current.shows_names else [blind_fact(turn.answer)]
+            shown = to_markdown(turn.answer.text) or NOTHING_WRITTEN
+            line = _text(FACTS_MARK + to_markdown(" · ".join(facts)))
+            messages.append({"role": "assistant", "content": [_text(shown), line]})
+    return messages
+
+
+def blind_fact(answer: Answer) -> str:
+    """What may be known of an answer whose writer may not."""
+    if not answer.is_final:
+        return _PHASES[answer.phase]
+    reason = None if answer.completion is None else answer.completion.finish_reason
+    return {"stop": "Complete", "length": "**Cut off**"}.get(reason or "", "Stopped")
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+def status_html(current: Round | None) -> str:
+    """Where the round stands, in a sentence."""
+    if current is None:
+        text = "Ask something: both sides answer at the same time, then you vote."
+    elif current.verdict is not None:
+        names = ", ".join(
+            f"{letter} was {contestant_name(contestant)}"
+            for letter, contestant in zip("AB", current.contestants, strict=True)
+        )
+        text = (
+            f"Your vote is kept: {VERDICT_WORDS[current.verdict].lower()}. {names}. What you ask next is a new round."
+        )
+    elif current.has_failed:
+        text = "One side failed, which says nothing of its model: no vote. What you ask next is a new round."
+    elif current.is_votable:
+        text = "Vote, or ask on: until the vote the sides stay, and both remember."
+    else:
+        text = "Both sides are answering."
+    return f'<p role="status">{html.escape(text)}</p>'
