@@ -6,9 +6,8 @@ from the questions and answers alone.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from functools import partial
 from random import SystemRandom
 from typing import Any
 
@@ -130,7 +129,7 @@ class _Arena:
         self.stop_button.click(self._stop, None, None, **at_once)
         self.new_button.click(self._new_round, None, outputs, **at_once)
         for verdict, button in self.vote_buttons.items():
-            button.click(partial(self._vote, verdict), [self.current, self.records.only_blind], outputs, **at_once)
+            button.click(self._voter(verdict), [self.current, self.records.only_blind], outputs, **at_once)
 
     async def _send(
         self, request: gr.Request, typed: str, current: Round | None, *controls: Any
@@ -187,25 +186,30 @@ class _Arena:
         over: Updates = {} if answered.is_open else self._headings(answered) | self.controls.locked(False)
         return over | self._offer_votes(answered.is_votable) | self._writing(False)
 
-    def _vote(self, verdict: Verdict, request: gr.Request, current: Round | None, only_blind: bool) -> Updates:
-        owner = self.context.owner(request)
-        try:
-            if current is None or self.live.is_answering(request.session_hash or ""):
-                raise InvalidRequest("there is nothing to vote on yet: ask something and wait for both answers")
-            self.votes.add(make_vote(current, verdict, owner=owner, engines=self.context.engines))
-        except EngineError as error:
-            return {self.problem: problem_html(error)}
-        voted = replace(current, verdict=verdict)
-        return {
-            self.current: voted,
-            self.status: status_html(voted),
-            self.problem: "",
-            **self._headings(voted),
-            **self._answers(voted),
-            **self._offer_votes(False),
-            **self.controls.locked(False),
-            **self.records.updates(owner, only_blind),
-        }
+    def _voter(self, verdict: Verdict) -> Callable[..., Updates]:
+        """What one of the buttons does. Gradio finds the request by its annotation, which a `partial` has not."""
+
+        def vote(request: gr.Request, current: Round | None, only_blind: bool) -> Updates:
+            owner = self.context.owner(request)
+            try:
+                if current is None or self.live.is_answering(request.session_hash or ""):
+                    raise InvalidRequest("there is nothing to vote on yet: ask something and wait for both answers")
+                self.votes.add(make_vote(current, verdict, owner=owner, engines=self.context.engines))
+            except EngineError as error:
+                return {self.problem: problem_html(error)}
+            voted = replace(current, verdict=verdict)
+            return {
+                self.current: voted,
+                self.status: status_html(voted),
+                self.problem: "",
+                **self._headings(voted),
+                **self._answers(voted),
+                **self._offer_votes(False),
+                **self.controls.locked(False),
+                **self.records.updates(owner, only_blind),
+            }
+
+        return vote
 
     def _stop(self, request: gr.Request) -> None:
         self.live.stop(request.session_hash or "")

@@ -24,7 +24,7 @@ def ranking_html(groups: Sequence[Group[Player]], both_bad: Mapping[Player, int]
     if not groups:
         kind = "blind votes" if only_blind else "votes"
         unrated = sum(both_bad.values()) // 2
-        besides = f" There are {unrated} votes “both bad”, which rank nobody." if unrated else ""
+        besides = f" {count_of(unrated, 'vote')} “both bad” rank nobody." if unrated else ""
         return f"<p>There are no {kind} yet that say who is better.{besides}</p>"
     names = labels([*both_bad, *(standing.player for group in groups for standing in group.standings)])
     parts = [_group_table(group, names, both_bad) for group in groups]
@@ -47,6 +47,9 @@ _RANKING_NOTE = (
 )
 
 
+_RANKING_HEAD = ("Place", "Player", "Rating", f"{CONFIDENCE:.0%} interval", "Won", "Lost", "Tied", "Both bad")
+
+
 def _group_table(group: Group[Player], names: Mapping[Player, str], both_bad: Mapping[Player, int]) -> str:
     least = min(standing.low for standing in group.standings)
     most = max(standing.high for standing in group.standings)
@@ -54,7 +57,6 @@ def _group_table(group: Group[Player], names: Mapping[Player, str], both_bad: Ma
     def percent(rating: float) -> float:
         return 100 * (rating - least) / (most - least)
 
-    head = ("Place", "Player", "Rating", f"{CONFIDENCE:.0%} interval", "", "Won", "Lost", "Tied", "Both bad")
     rows = []
     for standing in group.standings:
         best, worst = standing.best_place, standing.worst_place
@@ -64,19 +66,25 @@ def _group_table(group: Group[Player], names: Mapping[Player, str], both_bad: Ma
             f'<b style="left:{middle:.1f}%"></b></span>'
         )
         numbers = (standing.num_wins, standing.num_losses, standing.num_ties, both_bad.get(standing.player, 0))
-        cells = [
-            f"<td>{best if best == worst else f'{best}–{worst}'}</td>",
-            f'<th scope="row">{one_line(names[standing.player])}</th>',
-            f"<td>{standing.rating:.0f}</td>",
-            f"<td>{standing.low:.0f} to {standing.high:.0f}</td>",
-            f"<td>{bar}</td>",
-            *(f"<td>{number}</td>" for number in numbers),
-        ]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+        counts = "".join(f'<td class="number">{number}</td>' for number in numbers)
+        rows.append(
+            f"<tr><td>{best if best == worst else f'{best}–{worst}'}</td>"
+            f'<th scope="row">{one_line(names[standing.player])}</th>'
+            f'<td class="number">{standing.rating:.0f}</td>'
+            f"<td><div>{bar} {standing.low:.0f} to {standing.high:.0f}</div></td>{counts}</tr>"
+        )
+    caption = (
+        f"{count_of(group.num_comparisons, 'vote')} between them. "
+        f"Two equal players would tie in {group.tie_probability:.0%} of their votes."
+    )
+    return _table("Ranking", caption, _RANKING_HEAD, rows)
+
+
+def _table(name: str, caption: str, head: Sequence[str], rows: Sequence[str]) -> str:
+    """A table that scrolls by itself where it is wider than the page, also by keyboard."""
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
-    caption = f"{group.num_comparisons} votes; two equal players would tie in {group.tie_probability:.0%}"
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="Ranking"><table><caption>{caption}</caption>'
+        f'<div class="table" tabindex="0" role="region" aria-label="{name}"><table><caption>{caption}</caption>'
         f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -86,20 +94,15 @@ def votes_html(votes: Sequence[Vote], num_all: int) -> str:
     if not votes:
         return "<p>You have not voted yet.</p>"
     names = labels(side.player for vote in votes for side in (vote.a, vote.b))
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("Time (UTC)", "Prompt", "A", "B", "Vote", "Names"))
-    rows = "".join(
-        "<tr>"
-        f"<td>{one_line(vote.time[:16].replace('T', ' '))}</td><td>{one_line(excerpt(vote.questions[-1]))}</td>"
+    rows = [
+        f"<tr><td>{one_line(vote.time[:16].replace('T', ' '))}</td>"
+        f'<td class="prompt">{one_line(excerpt(vote.questions[-1]))}</td>'
         f"<td>{one_line(names[vote.a.player])}</td><td>{one_line(names[vote.b.player])}</td>"
-        f"<td>{VERDICT_WORDS[vote.verdict]}</td><td>{'blind' if vote.is_blind else 'shown'}</td>"
-        "</tr>"
+        f"<td>{VERDICT_WORDS[vote.verdict]}</td><td>{'hidden' if vote.is_blind else 'shown'}</td></tr>"
         for vote in votes
-    )
-    caption = f"The last {len(votes)} of {num_all} votes" if num_all > len(votes) else f"{num_all} votes"
-    return (
-        f'<div class="table" tabindex="0" role="region" aria-label="Your votes"><table><caption>{caption}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    ]
+    caption = f"The last {len(votes)} of {num_all} votes" if num_all > len(votes) else count_of(num_all, "vote")
+    return _table("Your votes", caption, ("Time (UTC)", "Prompt", "A", "B", "Vote", "Names"), rows)
 
 
 def vote_choice(vote: Vote) -> str:
@@ -139,6 +142,11 @@ def _replayed(one: Replayed, *, names_turn: bool) -> str:
         else (f"<dl><dt>Then</dt><dd>{one_line(one.kept.text)}</dd><dt>Now</dt><dd>{one_line(one.text)}</dd></dl>")
     )
     return f"<p><strong>{where}</strong>: {one_line(verdict + why)}</p>{texts}"
+
+
+def count_of(number: int, thing: str) -> str:
+    """Such as `1 vote`, `2 votes`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def excerpt(text: str, longest: int = LONGEST_EXCERPT) -> str:

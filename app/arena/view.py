@@ -66,9 +66,7 @@ def status_html(current: Round | None) -> str:
             f"{letter} was {contestant_name(contestant)}"
             for letter, contestant in zip("AB", current.contestants, strict=True)
         )
-        text = (
-            f"Your vote is kept: {VERDICT_WORDS[current.verdict].lower()}. {names}. What you ask next is a new round."
-        )
+        text = f"Your vote is kept: “{VERDICT_WORDS[current.verdict]}”. {names}. What you ask next is a new round."
     elif current.has_failed:
         text = "One side failed, which says nothing of its model: no vote. What you ask next is a new round."
     elif current.is_votable:

@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,12 +33,10 @@ QUIET_CHROMIUM = (
 
 
 @contextmanager
-def served(engine: Engine) -> Iterator[str]:
+def served(*engines: Engine) -> Iterator[str]:
     """The app's address while it is served from a thread."""
     server = uvicorn.Server(
-        uvicorn.Config(
-            create_app([engine]), host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1
-        )
+        uvicorn.Config(create_app(engines), host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
     )
     thread = threading.Thread(target=server.run, name="app-server")
     thread.start()
@@ -75,6 +73,7 @@ class Tab:
 
     page: Page
     address: str
+    path: str = "/"
     errors: list[str] = field(default_factory=list)
     """Console errors and uncaught exceptions."""
     outside: list[str] = field(default_factory=list)
@@ -85,8 +84,9 @@ class Tab:
         self.page.on("console", lambda one: self.errors.append(one.text) if one.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self._seen(request.url))
-        self.page.goto(self.address)
-        self.box.wait_for()
+        self.page.goto(self.address + self.path)
+        if self.path == "/":
+            self.box.wait_for()
 
     def _seen(self, url: str) -> None:
         if not url.startswith((self.address, "data:", "blob:")):
@@ -129,28 +129,32 @@ class Tab:
 
 @pytest.fixture
 def open_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
-    """Opens an engine's app, or the app at an address, in a new browser or beside another tab.
+    """Opens a page of one or more engines' app, or of the app at an address, in a new browser or beside another tab.
 
     At the end no console error and no request outside are let pass; a test that expects some empties the lists.
     """
     with ExitStack() as stack:
-        addresses: dict[int, str] = {}
+        addresses: dict[tuple[int, ...], str] = {}
         tabs: list[Tab] = []
 
-        def address_of(engine: Engine) -> str:
-            if id(engine) not in addresses:
-                stack.callback(engine.close)
-                addresses[id(engine)] = stack.enter_context(served(engine))
-            return addresses[id(engine)]
+        def address_of(engines: Sequence[Engine]) -> str:
+            key = tuple(id(engine) for engine in engines)
+            if key not in addresses:
+                for engine in engines:
+                    stack.callback(engine.close)
+                addresses[key] = stack.enter_context(served(*engines))
+            return addresses[key]
 
-        def open_one(app: Engine | str, *, beside: Tab | None = None, **options: Any) -> Tab:
-            address = app if isinstance(app, str) else address_of(app)
+        def open_one(
+            app: Engine | Sequence[Engine] | str, *, path: str = "/", beside: Tab | None = None, **options: Any
+        ) -> Tab:
+            address = app if isinstance(app, str) else address_of(app if isinstance(app, Sequence) else [app])
             if beside is None:
                 context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
                 stack.callback(context.close)
             else:
                 context = beside.page.context
-            tabs.append(Tab(context.new_page(), address))
+            tabs.append(Tab(context.new_page(), address, path))
             return tabs[-1]
 
         yield open_one
