@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from app.arena.vote import KeptAnswer, kept_answer
 from app.chat.conversation import Answer, Conversation
-from app.chat.session import SHORTEST_BETWEEN_UPDATES_S, AnswerStream
+from app.chat.session import SHORTEST_BETWEEN_UPDATES_S, TextStream
 from app.chat.settings import ChatSettings
 from model.interface import Engine
 
@@ -32,11 +32,12 @@ class Duel:
             engine.chat_template.render(conversation.messages(settings.prefix))
             for engine, conversation, settings in sides
         ]
-        self._streams: list[AnswerStream] = []
+        self._streams: list[TextStream] = []
         self.discarded = False
         try:
-            for engine, conversation, settings in sides:
-                self._streams.append(AnswerStream(engine, conversation, settings))
+            for prompt, (engine, _, settings) in zip(self._prompts, sides, strict=True):
+                template = engine.chat_template
+                self._streams.append(TextStream(engine, prompt, settings, stop=template.stop, tidy=template.answer))
         except BaseException:
             self.stop()
             raise

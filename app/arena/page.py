@@ -20,7 +20,7 @@ from app.arena.round import Round, make_vote
 from app.arena.view import VERDICT_WORDS, side_heading, side_messages, status_html
 from app.arena.vote import Verdict
 from app.arena.votes import Votes
-from app.chat.page import LATEX_DELIMITERS
+from app.chat.dialogue import LATEX_DELIMITERS
 from app.chat.session import LiveAnswers
 from app.context import AppContext
 from app.look import problem_html
@@ -45,7 +45,7 @@ class _Arena:
 
     def __init__(self, context: AppContext) -> None:
         self.context = context
-        self.live: LiveAnswers[Duel] = LiveAnswers()
+        self.live = LiveAnswers()
         self.votes = Votes(context.database)
         self.random = SystemRandom()
         with gr.Column(elem_id="arena"):
@@ -144,7 +144,7 @@ class _Arena:
             asked = current.ask(typed)
             duel = Duel(
                 [
-                    (self.context.engines[contestant.model], conversation, settings)
+                    (self.context.engine(contestant.model), conversation, settings)
                     for contestant, conversation, settings in zip(
                         asked.contestants, asked.conversations, asked.settings, strict=True
                     )
@@ -231,10 +231,7 @@ class _Arena:
         return {heading: side_heading(current, side) for side, heading in enumerate(self.headings)}
 
     def _answers(self, current: Round) -> Updates:
-        return {
-            chatbot: side_messages(current, side, self.context.engines[contestant.model].info.context_length)
-            for side, (chatbot, contestant) in enumerate(zip(self.chatbots, current.contestants, strict=True))
-        }
+        return {chatbot: side_messages(current, side) for side, chatbot in enumerate(self.chatbots)}
 
     def _offer_votes(self, is_offered: bool) -> Updates:
         return {button: gr.update(interactive=is_offered) for button in self.vote_buttons.values()}

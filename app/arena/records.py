@@ -29,7 +29,7 @@ class Records:
     def __init__(self, context: AppContext, votes: Votes) -> None:
         self.context = context
         self.votes = votes
-        self.live: LiveAnswers[Replay] = LiveAnswers()
+        self.live = LiveAnswers()
         with gr.Accordion("Ranking", open=True, elem_id="arena-ranking"):
             self.only_blind = gr.Checkbox(False, label="Blind votes only")
             self.ranking = _html()

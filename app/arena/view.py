@@ -7,7 +7,7 @@ import html
 from app.arena.round import Contestant, Round
 from app.arena.vote import Verdict
 from app.chat.conversation import Answer
-from app.chat.view import FACTS_MARK, NOTHING_WRITTEN, ChatbotMessage, answer_facts, to_markdown
+from app.chat.view import ChatbotMessage, answer_facts, chatbot_messages
 
 VERDICT_WORDS: dict[Verdict, str] = {"A": "A is better", "tie": "Tie", "both bad": "Both bad", "B": "B is better"}
 """In the order of their buttons."""
@@ -31,30 +31,18 @@ def contestant_name(contestant: Contestant) -> str:
     return f"{contestant.model} · {contestant.setting}"
 
 
-def side_messages(current: Round, side: int, context_length: int) -> list[ChatbotMessage]:
+def side_messages(current: Round, side: int) -> list[ChatbotMessage]:
     """One side's conversation as `gr.Chatbot` takes it. While names are hidden, so are the facts that could give them
-    away: speed, numbers of tokens, length of the context, seed."""
-    messages: list[ChatbotMessage] = []
-    for turn in current.conversations[side].turns:
-        messages.append({"role": "user", "content": [_text(to_markdown(turn.question))]})
-        if turn.answer is not None:
-            facts = answer_facts(turn.answer, context_length) if current.shows_names else [blind_fact(turn.answer)]
-            shown = to_markdown(turn.answer.text) or NOTHING_WRITTEN
-            line = _text(FACTS_MARK + to_markdown(" · ".join(facts)))
-            messages.append({"role": "assistant", "content": [_text(shown), line]})
-    return messages
+    away: speed, numbers of tokens, seed."""
+    return chatbot_messages(current.conversations[side], answer_facts if current.shows_names else blind_facts)
 
 
-def blind_fact(answer: Answer) -> str:
+def blind_facts(answer: Answer) -> list[str]:
     """What may be known of an answer whose writer may not."""
     if not answer.is_final:
-        return _PHASES[answer.phase]
-    reason = None if answer.completion is None else answer.completion.finish_reason
-    return {"stop": "Complete", "length": "**Cut off**"}.get(reason or "", "Stopped")
-
-
-def _text(text: str) -> dict[str, str]:
-    return {"type": "text", "text": text}
+        return [_PHASES[answer.phase]]
+    reason = None if answer.outcome is None else answer.outcome.finish_reason
+    return [{"stop": "Complete", "length": "**Cut off**"}.get(reason or "", "Stopped")]
 
 
 def status_html(current: Round | None) -> str:

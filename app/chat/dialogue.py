@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,7 @@ from app.chat.conversation import Conversation
 from app.chat.library import LibraryPanel
 from app.chat.meter import meter_html, num_tokens
 from app.chat.session import AnswerStream, LiveAnswers
-from app.chat.view import chatbot_messages, edited_text
+from app.chat.view import answer_facts, chatbot_messages, edited_text
 from app.context import AppContext
 from app.look import problem_html
 from app.uploads import taken
@@ -284,7 +285,7 @@ class Dialogue:
         return meter_html(num_tokens(engine, conversation, prefix=prefix, typed=typed), engine.info.context_length)
 
     def _messages(self, conversation: Conversation) -> list[dict[str, object]]:
-        return chatbot_messages(conversation, names_models=len(self._context.engines) > 1)
+        return chatbot_messages(conversation, partial(answer_facts, names_model=len(self._context.engines) > 1))
 
     def _show(self, conversation: Conversation) -> Updates:
         return {self.chatbot: self._messages(conversation), self.conversation: conversation}

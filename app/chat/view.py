@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from app.chat.conversation import Answer, Conversation
 
@@ -176,8 +176,10 @@ def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def chatbot_messages(conversation: Conversation, *, names_models: bool = False) -> list[ChatbotMessage]:
-    """The conversation as `gr.Chatbot` takes it: each answer has two parts, its text and its line of facts.
+def chatbot_messages(
+    conversation: Conversation, facts: Callable[[Answer], Sequence[str]] = answer_facts
+) -> list[ChatbotMessage]:
+    """The conversation as `gr.Chatbot` takes it: each answer has two parts, its text and its line of `facts`.
 
     The facts are a part of their own so that an unclosed code block cannot swallow them, and plain text because the
     chatbot's label for screen readers is made from it.
@@ -186,9 +188,9 @@ def chatbot_messages(conversation: Conversation, *, names_models: bool = False) 
     for turn in conversation.turns:
         messages.append({"role": "user", "content": [_text(to_markdown(turn.question))]})
         if turn.answer is not None:
-            facts = " · ".join(answer_facts(turn.answer, names_model=names_models))
+            line = FACTS_MARK + _escape_tags(" · ".join(facts(turn.answer)))
             text = to_markdown(turn.answer.text) or NOTHING_WRITTEN
-            messages.append({"role": "assistant", "content": [_text(text), _text(FACTS_MARK + _escape_tags(facts))]})
+            messages.append({"role": "assistant", "content": [_text(text), _text(line)]})
     return messages
 
 

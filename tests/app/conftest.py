@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -33,10 +34,11 @@ QUIET_CHROMIUM = (
 
 
 @contextmanager
-def served(*engines: Engine) -> Iterator[str]:
-    """The app's address while it is served from a thread."""
+def served(*engines: Engine, **options: Any) -> Iterator[str]:
+    """The app's address while it is served from a thread, with further arguments of `create_app`."""
+    app = create_app(engines, **options)
     server = uvicorn.Server(
-        uvicorn.Config(create_app(engines), host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
     )
     thread = threading.Thread(target=server.run, name="app-server")
     thread.start()
@@ -65,6 +67,29 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=list(QUIET_CHROMIUM))
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[str]]]:
+    """Another host: its address, and the paths it was asked for."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", paths
+    server.shutdown()
+    server.server_close()
 
 
 @dataclass

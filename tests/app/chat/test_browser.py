@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pytest
@@ -227,29 +225,6 @@ def test_an_answer_is_shown_as_it_was_written(open_tab: OpenTab) -> None:
     copied = tab.page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith("First line\nsecond <b>line</b>\n")
     assert copied.endswith("Then $$x^2$$ and `<i>`.")
-
-
-@pytest.fixture
-def listener() -> Iterator[tuple[str, list[str]]]:
-    """Another host: its address, and the paths it was asked for."""
-    paths: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            paths.append(self.path)
-            self.send_response(204)
-            self.end_headers()
-
-        do_POST = do_GET
-
-        def log_message(self, format: str, *values: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", paths
-    server.shutdown()
-    server.server_close()
 
 
 def test_hostile_output_runs_nothing_and_calls_nobody(open_tab: OpenTab, listener: tuple[str, list[str]]) -> None:
