@@ -117,7 +117,7 @@ def test_a_blind_round_from_prompt_to_ranking_export_and_replay(open_tab: OpenTa
         with arena.page.expect_download() as download:
             arena.page.get_by_role("link", name=name).click()
         download.value.save_as(tmp_path / name)
-        files[name] = (tmp_path / name).read_text(newline="")
+        files[name] = (tmp_path / name).read_bytes().decode()
     table = list(csv.DictReader(files["arena-votes.csv"].splitlines()))
     assert [(row["prompt"], row["verdict"], row["model_b"]) for row in table] == [
         ("'=one", "B", winner),
