@@ -9,6 +9,7 @@ import gradio as gr
 
 import app.arena.page
 import app.chat.page
+import app.classify.page
 import app.leaderboard.page
 import app.samples.page
 import app.system.page
@@ -33,6 +34,7 @@ PAGES: tuple[PageEntry, ...] = (
     PageEntry("Chat", "/", app.chat.page.build_page),
     PageEntry("Arena", "/arena", app.arena.page.build_page),
     PageEntry("Tokens", "/tokens", app.tokens.page.build_page),
+    PageEntry("Classify", "/classify", app.classify.page.build_page),
     PageEntry("Leaderboard", "/leaderboard", app.leaderboard.page.build_page),
     PageEntry("Samples", "/samples", app.samples.page.build_page),
     PageEntry("System", "/system", app.system.page.build_page),

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -92,7 +92,7 @@ class Batch:
         """As it is now."""
         return replace(self._progress, elapsed_s=time.perf_counter() - self._started)
 
-    async def reports(self) -> AsyncIterator[Progress]:
+    async def reports(self) -> AsyncGenerator[Progress]:
         """Run it: progress four times a second, and at the end. Leaving it ends the run; what is written stays.
 
         Raises:
@@ -160,6 +160,12 @@ class Batch:
             num_not_answered=before.num_not_answered + (status == "not answered"),
             done=None if self._size is None else min(1.0, row.end / max(1, self._size)),
         )
+
+
+def rows_in_flight(classifier: Classifier, *, max_num_requests: int) -> int:
+    """Rows to ask at a time: enough for a full engine and as many waiting, and few enough that its queue does not look
+    full to others."""
+    return max(1, 2 * max_num_requests // classifier.requests_per_text)
 
 
 def _in_thread(read: Callable[[], list[Row]]) -> asyncio.Future[list[Row]]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
-from model.interface import ContextLengthExceeded, Priority, Tokenizer
+from model.interface import ContextLengthExceeded, Engine, Priority, Tokenizer
 
 Kind: TypeAlias = Literal["single", "multi", "regression"]
 """One label of several; any number of labels; or numbers."""
@@ -33,6 +33,9 @@ class Classifier(Protocol):
     """Classifies texts, many at a time if asked from several tasks."""
 
     @property
+    def engine(self) -> Engine: ...
+
+    @property
     def name(self) -> str:
         """For people: what decides."""
         ...
@@ -42,6 +45,11 @@ class Classifier(Protocol):
 
     @property
     def kind(self) -> Kind: ...
+
+    @property
+    def requests_per_text(self) -> int:
+        """How many requests of the engine one text makes."""
+        ...
 
     async def classify(self, text: str, *, cut: bool = False, priority: Priority = "interactive") -> Prediction:
         """Args:

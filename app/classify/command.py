@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from app.classify.answers import AnswersWriter
-from app.classify.batch import Batch, Progress
+from app.classify.batch import Batch, Progress, rows_in_flight
 from app.classify.classifier import Classifier
 from app.classify.head import HeadClassifier
 from app.classify.labels import Example, Label, check_labels, parse_examples, parse_labels
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
             rows,
             writer.write,
             cut=options.too_long == "cut",
-            in_flight=2 * engine.info.max_num_requests,
+            in_flight=rows_in_flight(classifier, max_num_requests=engine.info.max_num_requests),
             size=size,
             together=1 if size is None else 32,
         )

@@ -46,6 +46,10 @@ class HeadClassifier:
             else _KINDS[self.head.problem_type]
         )
 
+    @property
+    def requests_per_text(self) -> int:
+        return 1
+
     async def classify(self, text: str, *, cut: bool = False, priority: Priority = "interactive") -> Prediction:
         """See the protocol."""
 

@@ -29,7 +29,7 @@ MAX_RECORD_CHARACTERS = MAX_LINE_BYTES
 """Of one CSV row, whose quoted fields may hold line ends: further on, an open quote is taken for a mistake."""
 
 _CSV_PROBLEMS = {
-    "unexpected end of data": "a quote is opened and never closed",
+    "unexpected end of data": "a quote is opened and not closed",
     "expected after": "text follows a closing quote without a delimiter between",
     "field larger": f"a field is longer than {MAX_RECORD_CHARACTERS:,} characters",
     "new-line character": "a carriage return stands in a field without quotes",
@@ -180,9 +180,8 @@ def _records(lines: Iterator[Line], delimiter: str) -> Iterator[_Record]:
             fields = next(csv.reader(feed(), delimiter=delimiter, strict=True), None)
         except csv.Error as error:
             first, *rest = taken
-            reason = str(error)
-            if rest and taken[-1].is_too_long:  # it would not have been read but for the open quote
-                reason = "unexpected end of data"
+            # What stops a row of several lines is, mostly, that the quote they stand in should have ended before.
+            reason = "unexpected end of data" if rest else str(error)
             waiting.extendleft(reversed(rest))
             told = next((told for part, told in _CSV_PROBLEMS.items() if part in reason), reason)
             yield _Record(first.number, first.end, first.text, ("",), told)

@@ -146,6 +146,10 @@ class ZeroShot:
     def kind(self) -> Kind:
         return "multi" if self.settings.several else "single"
 
+    @property
+    def requests_per_text(self) -> int:
+        return (2 if self.settings.several else 1) * len(self.labels)
+
     async def classify(self, text: str, *, cut: bool = False, priority: Priority = "interactive") -> Prediction:
         """See the protocol."""
 

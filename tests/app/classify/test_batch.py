@@ -16,14 +16,16 @@ from app.classify.batch import Batch, Progress
 from app.classify.classifier import Kind, Prediction
 from app.classify.progress import duration, progress_text
 from app.classify.rows import Row
-from model.interface import ContextLengthExceeded, EngineClosed, EngineError, Priority
+from model.interface import ContextLengthExceeded, Engine, EngineClosed, EngineError, Priority
 
 
 class Lengths:
     """Says whether a text is long; texts tell it to fail, and later ones are answered sooner."""
 
+    engine: Engine
     name = "lengths"
     labels = ("=short", "long")
+    requests_per_text = 1
 
     def __init__(self, kind: Kind = "single") -> None:
         self.kind: Kind = kind

@@ -59,7 +59,7 @@ def test_bad_csv_rows_are_told_by_line_and_cost_no_others() -> None:
         (6, "it is not utf-8: byte 0xE9 after '5,caf'"),
         (7, "text follows a closing quote without a delimiter between"),
         (8, ""),
-        (9, "a quote is opened and never closed"),
+        (9, "a quote is opened and not closed"),
         (10, "the line is longer than 1,048,576 bytes"),
         (11, ""),
     ]
