@@ -99,6 +99,7 @@ demo-model: setup ## train a bundled checkpoint again, from nothing: FAMILY=pers
 	$(BIN)/python -m model.demo.train --family $(FAMILY)
 	$(BIN)/python -m model.demo.bench_items
 	$(BIN)/python -m model.demo.measure --family $(FAMILY)
+	$(BIN)/python -m model.demo.sentiment --family $(FAMILY)
 
 .PHONY: parity
 parity: setup ## compare logits and answers with Hugging Face, and write results/parity.md

@@ -15,7 +15,8 @@ OURS = ("app", "evals", "model", "kernels")
 ALLOWED = {
     "kernels": (),
     "model": ("kernels",),
-    "app": ("model.interface", "model.open_engine"),
+    # The page's button trains a classification head on the running engine; what trains may not know the app.
+    "app": ("model.interface", "model.open_engine", "model.finetune.classify"),
     "evals": ("model.interface", "model.open_engine", "model.probes", "model.checkpoint.describe"),
 }
 NO_TORCH = (

@@ -92,6 +92,11 @@ def review(rng: random.Random) -> Review:
     """Draw one review."""
     sentiment, words = rng.choice((("positive", POSITIVE), ("negative", NEGATIVE)))
     noun, word = rng.choice(REVIEWED), rng.choice(words)
-    text = rng.choice(REVIEW_TEMPLATES).format(noun=noun, word=word)
+    return write_review(rng.choice(REVIEW_TEMPLATES), noun=noun, word=word, sentiment=sentiment)
+
+
+def write_review(template: str, *, noun: str, word: str, sentiment: str) -> Review:
+    """One review in one of REVIEW_TEMPLATES."""
+    text = template.format(noun=noun, word=word)
     text = text.replace("a awful", "an awful").replace("a excellent", "an excellent").replace("a amazing", "an amazing")
     return Review(text=text.replace("a unpleasant", "an unpleasant"), sentiment=sentiment, key=f"{noun}|{word}")

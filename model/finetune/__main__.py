@@ -1,4 +1,4 @@
-"""Command line of fine-tuning: `python -m model.finetune --help`.
+"""Command line of fine-tuning: `python -m model.finetune --help`; of classification heads: `... classify --help`.
 
 Several GPUs: `torchrun --nproc-per-node N -m model.finetune ...`.
 """
@@ -61,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m model.finetune",
         allow_abbrev=False,
-        description="Train a checkpoint further. An interrupted run goes on when the same command is given again.",
+        description="Train a checkpoint further. An interrupted run goes on when the same command is given again. "
+        "`python -m model.finetune classify --help`: train a classification head.",
     )
     for field in dataclasses.fields(FinetuneSettings):
         if field.name == "learning_rate_of":
@@ -102,6 +103,11 @@ def _rates(pairs: Sequence[str]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; 0 when the checkpoint is written, 1 after an error, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["classify"]:
+        from model.finetune.classify import command
+
+        return command.main(arguments[1:])
     options = build_parser().parse_args(arguments)
     main_process = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.WARNING)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from model.checkpoint.classifier import is_classifier
 from model.checkpoint.config_json import read_json
 from model.checkpoint.errors import CheckpointError
 from model.checkpoint.load import build_model
 from model.checkpoint.weight_files import read_entries
 from model.families.mpt import DEFAULT_ALIBI_BIAS_MAX, MptConfig
+from model.families.registry import CausalLM
 from model.finetune.attention import MATMUL_ATTENTION
 from model.finetune.settings import FinetuneSettings, SettingsError
 
@@ -31,20 +34,11 @@ def load_for_training(folder: Path, settings: FinetuneSettings, device: torch.de
         CheckpointError: the files are wrong, or Hugging Face's class computes something else than they mean.
         SettingsError: it does not fit on the GPU.
     """
-    # Hugging Face fills what a file lacks with random numbers; our loader names it. No memory is taken here.
-    ours, _ = build_model(
-        folder, read_json(folder / "config.json"), read_entries(folder), rope_position_dtype=torch.float32
-    )
-    if isinstance(ours.config, MptConfig):
-        _refuse_what_hugging_face_ignores(ours.config, settings)
+    config = read_json(folder / "config.json")
+    if is_classifier(config):
+        raise CheckpointError(f"{folder} has a classification head and no language model's: give its base")
+    ours, hf_config = config_for_training(folder, row_length=settings.row_length)
     _check_memory(sum(parameter.numel() for parameter in ours.parameters()), settings, device)
-    hf_config = AutoConfig.from_pretrained(str(folder))
-    hf_config.vocab_size = ours.config.vocab_size
-    for key in DROPOUT_KEYS:
-        if hasattr(hf_config, key):
-            setattr(hf_config, key, 0.0)
-    if hasattr(hf_config, "attn_config"):
-        hf_config.attn_config.attn_pdrop = 0  # an integer: transformers 5 rejects a float
     full = settings.method == "full"
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         str(folder),
@@ -53,6 +47,29 @@ def load_for_training(folder: Path, settings: FinetuneSettings, device: torch.de
         attn_implementation=attention_for(hf_config.model_type, device),
     )
     return model
+
+
+def config_for_training(folder: Path, *, row_length: int) -> tuple[CausalLM, Any]:
+    """Our model of `folder` without memory, and Hugging Face's config for it, with dropout off.
+
+    Raises:
+        CheckpointError: the files are wrong, or Hugging Face's class computes something else than they mean.
+        SettingsError: it cannot take rows of `row_length` tokens.
+    """
+    # Hugging Face fills what a file lacks with random numbers; our loader names it.
+    ours, _ = build_model(
+        folder, read_json(folder / "config.json"), read_entries(folder), rope_position_dtype=torch.float32
+    )
+    if isinstance(ours.config, MptConfig):
+        _refuse_what_hugging_face_ignores(ours.config, row_length)
+    hf_config = AutoConfig.from_pretrained(str(folder))
+    hf_config.vocab_size = ours.config.vocab_size
+    for key in DROPOUT_KEYS:
+        if hasattr(hf_config, key):
+            setattr(hf_config, key, 0.0)
+    if hasattr(hf_config, "attn_config"):
+        hf_config.attn_config.attn_pdrop = 0  # an integer: transformers 5 rejects a float
+    return ours, hf_config
 
 
 def add_lora(model: PreTrainedModel, settings: FinetuneSettings) -> PeftModel:
@@ -80,7 +97,7 @@ def takes_positions(model: PreTrainedModel) -> bool:
     return "position_ids" in inspect.signature(model.forward).parameters
 
 
-def _refuse_what_hugging_face_ignores(known: MptConfig, settings: FinetuneSettings) -> None:
+def _refuse_what_hugging_face_ignores(known: MptConfig, row_length: int) -> None:
     for name, holds in (
         ("alibi", known.alibi_bias_max is not None),
         ("alibi_bias_max", known.alibi_bias_max == DEFAULT_ALIBI_BIAS_MAX),
@@ -95,9 +112,9 @@ def _refuse_what_hugging_face_ignores(known: MptConfig, settings: FinetuneSettin
                 f"config.json sets {name}, which Hugging Face's MPT class ignores, so another model would be trained: "
                 "only MPT-7B's own choice can be"
             )
-    if settings.row_length > known.max_seq_len:
+    if row_length > known.max_seq_len:
         raise SettingsError(
-            f"row_length={settings.row_length} is not allowed: Hugging Face's MPT class takes at most "
+            f"row_length={row_length} is not allowed: Hugging Face's MPT class takes at most "
             f"max_seq_len={known.max_seq_len} of config.json"
         )
 

@@ -26,6 +26,10 @@ LEARNING_RATES = {"lora": 2e-4, "full": 1e-5}
 """Defaults. LoRA: Hu et al. 2021 (arXiv:2106.09685), table 11, use 2e-4 for GPT-3; full: the usual order for models of
 this size, such as Llama 2 chat's 2e-5 (arXiv:2307.09288, section 3.1), and a little lower."""
 
+NO_FLOAT16 = (
+    "dtype='float16' is not allowed in training: squared ReLU leaves float16's range at inputs of 256, and gradients "
+    "below 6e-8 vanish, so that the loss becomes NaN: use bfloat16"
+)
 MAX_SEED = 2**32 - 1  # numpy's, which the Trainer seeds too
 
 
@@ -103,10 +107,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         if self.dtype == "float16":
-            raise SettingsError(
-                "dtype='float16' is not allowed in training: squared ReLU leaves float16's range at inputs of 256, and "
-                "gradients below 6e-8 vanish, so that the loss becomes NaN: use bfloat16"
-            )
+            raise SettingsError(NO_FLOAT16)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name}={getattr(self, name)!r} is not allowed: use {' or '.join(allowed)}")
