@@ -42,6 +42,7 @@ _RENAMED = {
 async def generate(service: Service, request: Request) -> Response:
     """The route."""
     content = await read_object(request, service.options)
+    model = service.open_model(content)
     if "prompts" not in content:
         raise ApiError(400, "prompts is missing: give a list of strings", param="prompts")
     for name, sentence in _RENAMED.items():
@@ -50,8 +51,6 @@ async def generate(service: Service, request: Request) -> Response:
     body = checked(AdeptBody, content)
     prompts = [body.prompts] if isinstance(body.prompts, str) else body.prompts
     _check(body, prompts)
-    model = service.model(body.model)
-    model.gate.check_open()
     tokenizer = model.engine.tokenizer
     # Adept's begins documents with the token that ends them.
     begin = list(tokenizer.eos_token_ids[:1]) if body.add_BOS else []

@@ -34,11 +34,18 @@ class Gate:
         Raises:
             ApiError: 400 if so many can never come in, 429 if not now, 503 once the server is ending.
         """
-        self.check_open()
         if size > self.limit:
             raise ApiError(
                 400, f"the request asks for {size} answers but at most {self.limit} may come at once: split it"
             )
+        self.check_room(size)
+        self.num_admitted += size
+        return Ticket(self, size)
+
+    def check_room(self, size: int) -> None:
+        """Raise ApiError if `size` answers cannot come in now."""
+        if self.draining:
+            raise unavailable("the server is ending and takes no more requests: try again later")
         if self.num_admitted + size > self.limit:
             self.num_rejected += 1
             raise ApiError(
@@ -48,13 +55,6 @@ class Gate:
                 code="queue_full",
                 headers={"Retry-After": str(self._retry_after_s())},
             )
-        self.num_admitted += size
-        return Ticket(self, size)
-
-    def check_open(self) -> None:
-        """Raise ApiError once the server is ending."""
-        if self.draining:
-            raise unavailable("the server is ending and takes no more requests: try again later")
 
     def leave(self, size: int, duration_s: float) -> None:
         """A request ended."""

@@ -44,9 +44,9 @@ async def chat_completions(service: Service, request: Request) -> Response:
 
 async def _respond(service: Service, request: Request) -> Response:
     content = await read_object(request, service.options)
+    model = service.open_model(content)
     body = checked(ChatBody, content)
     refuse_unsupported(content)
-    model = service.model(body.model)
     engine = model.engine
     max_tokens = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     if max_tokens is not None and max_tokens < 1:
@@ -58,7 +58,6 @@ async def _respond(service: Service, request: Request) -> Response:
     if num_top is not None and not 0 <= num_top <= 20:
         raise refused("top_logprobs", num_top, "a whole number from 0 to 20")
     params = sampling_params(body, max_tokens=max_tokens, logprobs=num_top, format_stop=engine.chat_template.stop)
-    model.gate.check_open()
     messages = conversation(body.messages)
     wanted = _Wanted(
         prompt=await tokenized(engine, engine.chat_template.render(messages)),

@@ -54,14 +54,13 @@ class _Wanted:
 async def completions(service: Service, request: Request) -> Response:
     """The route."""
     content = await read_object(request, service.options)
+    model = service.open_model(content)
     body = checked(CompletionBody, content)
     refuse_unsupported(content)
-    model = service.model(body.model)
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     params = sampling_params(body, max_tokens=max_tokens or 1, logprobs=body.logprobs)
     if content.get("best_of") not in (None, len(params)):
         raise refused("best_of", content["best_of"], f"n ({len(params)}) or left out: only what is returned is written")
-    model.gate.check_open()
     wanted = _Wanted(
         prompts=await prompts_of(model.engine, body.prompt),
         params=params if max_tokens else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -83,6 +83,18 @@ class Service:
             param="model",
             code="model_not_found",
         )
+
+    def open_model(self, content: Mapping[str, Any]) -> ServedModel:
+        """The model a body asks for, if one more answer may be asked of it now. Who cannot come in is told so before
+        anything else is done: under overload most requests end here.
+
+        Raises:
+            ApiError: 404, 429 or 503.
+        """
+        name = content.get("model")
+        model = self.model(name if isinstance(name, str) else None)
+        model.gate.check_room(1)
+        return model
 
     @property
     def is_draining(self) -> bool:
