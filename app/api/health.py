@@ -41,6 +41,7 @@ def _state(model: ServedModel) -> dict[str, Any]:
         "dtype": info.dtype,
         "attention_backend": info.attention_backend,
         "context_length": info.context_length,
+        "kv_cache_tokens": (info.num_blocks - 1) * info.block_size,
         "notice": info.notice,
         "stats": asdict(model.engine.stats()),
     }

@@ -1,1 +1,1 @@
-"""Load against a running server: overload, aborted and killed clients, malformed bodies. See `__main__`."""
+"""Load against a server: overload, aborted and killed clients, malformed bodies, SIGTERM. See `__main__`."""

@@ -13,7 +13,7 @@ from app.api.load_test.verdict import Verdict, settled
 
 SHARE_ABORTED = 0.2
 MOST_GROWTH = 0.05
-WARM_UP = 0.1  # share of the requests sent before memory is looked at: caches fill once
+WARM_UP = 0.1  # share of the requests sent before memory is looked at
 
 
 async def aborts(client: httpx.AsyncClient, *, requests: int, at_once: int, pid: int | None, seed: int) -> Verdict:
@@ -36,6 +36,7 @@ async def aborts(client: httpx.AsyncClient, *, requests: int, at_once: int, pid:
             else:
                 statuses[(await asked).status_code] += 1
 
+    await _fill_cache(client, at_once=places)
     first = int(requests * WARM_UP)
     await asyncio.gather(*(one(place) for place in range(first)))
     memory = _memory(pid)
@@ -53,6 +54,20 @@ async def aborts(client: httpx.AsyncClient, *, requests: int, at_once: int, pid:
             "memory": "not watched" if growth is None else f"{growth:+.1%}",
         },
     )
+
+
+async def _fill_cache(client: httpx.AsyncClient, *, at_once: asyncio.Semaphore) -> None:
+    """Write every block of the KV cache once: the system gives memory only when it is first written to."""
+    model = (await client.get("/health")).json()["models"][0]
+    length = model["context_length"] - 1
+
+    async def ask(place: int) -> None:
+        async with at_once:
+            # Different first tokens, so that no prompt finds another's blocks.
+            body = {"prompt": [place % 250, *([place // 250 % 250] * (length - 1))], "max_tokens": 1}
+            (await client.post("/v1/completions", json=body)).raise_for_status()
+
+    await asyncio.gather(*map(ask, range(-(-model["kv_cache_tokens"] // length))))
 
 
 def _memory(pid: int | None) -> int | None:

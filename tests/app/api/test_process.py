@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 from openai import APIError, OpenAI
+
+from app.api.load_test.__main__ import main as load_test
 
 pytestmark = pytest.mark.slow
 
@@ -63,17 +66,14 @@ def long_stream(client: OpenAI, tokens: int) -> Iterator[str]:
         yield chunk.choices[0].text
 
 
-def test_sigterm_lets_streams_finish_and_ends_with_0() -> None:
-    with program() as (process, address):
-        stream = long_stream(client_of(address), 150)
-        next(stream)
-        process.send_signal(signal.SIGTERM)
-        deadline = time.perf_counter() + 5
-        while httpx.get(f"{address}/health/ready").status_code != 503:
-            assert time.perf_counter() < deadline
-        assert httpx.post(f"{address}/v1/completions", json={"prompt": "x"}).status_code == 503
-        assert len("".join(stream)) > 50
-        assert process.wait(LONGEST_S) == 0
+def test_sigterm_lets_streams_finish_and_ends_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--server", shlex.join([*CHECKPOINT, "--device", "cpu"]), "--streams", "4", "--tokens", "100"]
+    assert load_test(["sigterm", *options, "--output", str(tmp_path)]) == 0
+    found = capsys.readouterr().out
+    assert found.startswith("pass  sigterm: streams that came to their end: 4 of 4, a new request's status: 503, exit")
+    page = (tmp_path / "README.md").read_text()
+    assert "- models: persimmon-demo (cpu, float32)\n" in page
+    assert "\n| sigterm | yes | " in page
 
 
 def test_sigterm_cuts_what_takes_too_long() -> None:
