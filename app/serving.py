@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -192,6 +193,10 @@ class AppServer(uvicorn.Server):
         self._engines = engines
         self._service = app.state.service
         self._door.app = app
+        # What is there by now stays: the collector would look through it all again and again, and while it does (0.2 s)
+        # nobody is answered.
+        gc.collect()
+        gc.freeze()
         self._say_ready(engines)
 
     async def _live(self, app: FastAPI, entered: asyncio.Event) -> None:
