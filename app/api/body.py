@@ -33,7 +33,7 @@ async def read_object(request: Request, options: ApiOptions) -> dict[str, Any]:
     except ClientDisconnect:
         raise ClientGone from None
     try:
-        content = from_json(data, allow_inf_nan=False)
+        content = from_json(data, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         raise ApiError(400, f"the body is no JSON ({error}): send a JSON object in UTF-8") from None
     if not isinstance(content, dict):
