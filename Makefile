@@ -39,6 +39,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 MODEL_OPTIONS = $(foreach each,$(CHECKPOINT),--checkpoint "$(each)") --device $(DEVICE) --dtype $(DTYPE) \
 	--rope-position-dtype $(ROPE)
 
+# Test files side by side, each process on one core; a browser's tests by themselves, since they wait for what is seen
+TEST_PROCESSES ?= 2
+PYTEST_SIDE_BY_SIDE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -114,11 +118,12 @@ check: setup ## lint, types and fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(PYTEST_SIDE_BY_SIDE) -m "not slow and not browser"
 
 .PHONY: test
 test: setup ## all tests (those in a browser need Chromium)
-	$(BIN)/python -m pytest
+	$(PYTEST_SIDE_BY_SIDE) -m "not browser"
+	$(BIN)/python -m pytest -m browser
 
 .PHONY: clean
 clean: ## remove the virtual environment and caches
