@@ -3,5 +3,11 @@
 if (navigator.clipboard) {
   const write = navigator.clipboard.writeText.bind(navigator.clipboard);
   navigator.clipboard.writeText = (text) =>
-    write(text.replace(/\n*^(assistant: )?\u2063.*$/gm, "").replaceAll("&LT;", "<").replaceAll("&AMP;", "&"));
+    write(
+      text
+        .replace(/\n*^(assistant: )?\u2063.*$/gm, "")
+        .replaceAll("&LT;", "<")
+        .replaceAll("&AMP;", "&")
+        .replaceAll("<\u2060", "<"),
+    );
 }

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeAlias
 
 from app.chat.conversation import Answer, Conversation
 
 ChatbotMessage = dict[str, object]
+Kind: TypeAlias = Literal["prose", "code", "doubt"]
 
 NOTHING_WRITTEN = "…"
 FACTS_MARK = "\u2063"  # invisible separator; clipboard.js knows by it what is not part of the answer
 
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
+_FENCE = re.compile(r"^( {0,3})(`{3,}(?=[^`]*$)|~{3,})")
+# Where fences stand in lists and quotes, readers of Markdown differ on what is code; a lone \r is a line's end to some.
+_FENCE_IN_DOUBT = re.compile(r"^[\s>*+\-\d.)]*(?:`{3,}(?=[^`]*$)|~{3,})|\r")
 _TAG_OR_ENTITY_START = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 # Character references that browsers know and nobody writes, so that they can be told from a text's own and undone.
 # A backslash would not do: inside an address it is part of the address, and the tag after it is one.
 _ESCAPES = {"<": "&LT;", "&": "&AMP;"}
 _ESCAPE = re.compile("|".join(_ESCAPES.values()))
+# In code a character reference would be seen. An invisible word joiner makes a tag none, wherever it stands.
+_TAG_START = re.compile(r"<(?=\u2060*[A-Za-z/!?])")
+_JOINED_TAG_START = re.compile(r"<\u2060(?=\u2060*[A-Za-z/!?])")
 _INLINE_CODE = re.compile(r"(?<!`)(`+)(?!`)[^`].*?(?<!`)\1(?!`)", re.DOTALL)
 _BLANK_LINES = re.compile(r"(\n[ \t]*\n)")
 _PYTHON_BLOCK = re.compile(r"^(?:async def|def|class|for|while|if|with|try)\b.*:\s*(?:#.*)?$")
@@ -29,20 +36,21 @@ _PYTHON_LINE = re.compile(
 def to_markdown(text: str) -> str:
     """Markdown that shows `text` as it was written.
 
-    HTML tags and character references outside code are escaped: they are seen and do nothing. Python that came
-    without a code fence gets one, since Markdown would drop its indentation.
+    HTML tags are escaped: they are seen and do nothing. Character references are too, outside code. Only what is a
+    fenced block of code to every reader of Markdown stays as it is. Python that came without a code fence gets one,
+    since Markdown would drop its indentation.
     """
-    return _outside_code(text, _escape_tags, finds_python=True)
+    return _outside_fences(text, _escape_tags, _join_tags, finds_python=True)
 
 
 def escaped(text: str) -> str:
     """As `to_markdown`, adding no fences, so that `from_markdown` gives back exactly `text`."""
-    return _outside_code(text, _escape_tags)
+    return _outside_fences(text, _escape_tags, _join_tags)
 
 
 def from_markdown(text: str) -> str:
     """Undoes the escapes of `to_markdown`, in a message that was edited where it is shown; a code fence stays."""
-    return _outside_code(text, _unescape)
+    return _outside_fences(text, _unescape, _unjoin_tags)
 
 
 def unclosed_fence(text: str) -> str:
@@ -51,28 +59,44 @@ def unclosed_fence(text: str) -> str:
     for line in text.split("\n"):
         mark = _FENCE.match(line)
         if not fence:
-            fence = mark.group(1) if mark else ""
+            fence = mark.group(2) if mark else ""
         elif _ends(line, fence):
             fence = ""
     return fence
 
 
-def _outside_code(text: str, change: Callable[[str], str], *, finds_python: bool = False) -> str:
-    """The text with its parts that are not code changed: paragraph by paragraph, since a code span cannot reach over a
-    blank line."""
+Change: TypeAlias = Callable[[str], str]
+
+
+def _outside_fences(text: str, in_prose: Change, in_doubt: Change, *, finds_python: bool = False) -> str:
+    """The text with all that is not fenced code changed: prose paragraph by paragraph, since a code span cannot reach
+    over a blank line; spans, which not every reader ends where we do, and what may be code or not, in the other way."""
     changed = []
-    for is_code, part in _parts(text.split("\n"), finds_python=finds_python):
-        changed.append(part if is_code else "".join(_outside_spans(one, change) for one in _BLANK_LINES.split(part)))
+    for kind, part in _parts(text.split("\n"), finds_python=finds_python):
+        if kind == "code":
+            changed.append(part)
+        elif kind == "doubt":
+            changed.append(in_doubt(part))
+        else:
+            changed.append("".join(_with_spans(one, in_prose, in_doubt) for one in _BLANK_LINES.split(part)))
     return "\n".join(changed)
 
 
-def _outside_spans(paragraph: str, change: Callable[[str], str]) -> str:
+def _with_spans(paragraph: str, in_prose: Change, in_span: Change) -> str:
     shown = ""
     at = 0
     for code in _INLINE_CODE.finditer(paragraph):
-        shown += change(paragraph[at : code.start()]) + code.group()
+        shown += in_prose(paragraph[at : code.start()]) + in_span(code.group())
         at = code.end()
-    return shown + change(paragraph[at:])
+    return shown + in_prose(paragraph[at:])
+
+
+def _join_tags(code: str) -> str:
+    return _TAG_START.sub("<\u2060", code)
+
+
+def _unjoin_tags(code: str) -> str:
+    return _JOINED_TAG_START.sub("<", code)
 
 
 def _escape_tags(prose: str) -> str:
@@ -83,36 +107,46 @@ def _unescape(prose: str) -> str:
     return _ESCAPE.sub(lambda found: "<" if found.group() == "&LT;" else "&", prose)
 
 
-def _parts(lines: list[str], *, finds_python: bool) -> Iterator[tuple[bool, str]]:
-    """The text as runs of lines, each with whether it is fenced code."""
+def _parts(lines: list[str], *, finds_python: bool) -> Iterator[tuple[Kind, str]]:
+    """The text as runs of lines, each with what it is. From the first line in doubt on, all is."""
     prose: list[str] = []
     at = 0
-    while at < len(lines):
-        end, code = _fenced(lines, at)
-        if not code and finds_python:
+    is_sure = True
+    while at < len(lines) and is_sure:
+        end, code, is_sure = _fenced(lines, at)
+        if not code and is_sure and finds_python:
             end, code = _unfenced_python(lines, at)
         if code:
             if prose:
-                yield False, "\n".join(prose)
+                yield "prose", "\n".join(prose)
                 prose = []
-            yield True, "\n".join(code)
+            yield "code", "\n".join(code)
             at = end
-        else:
+        elif is_sure:
             prose.append(lines[at])
             at += 1
     if prose:
-        yield False, "\n".join(prose)
+        yield "prose", "\n".join(prose)
+    if at < len(lines):
+        yield "doubt", "\n".join(lines[at:])
 
 
-def _fenced(lines: list[str], start: int) -> tuple[int, list[str]]:
-    """The fenced code block that begins at this line: where it ends, and its lines; none if none begins."""
+def _fenced(lines: list[str], start: int) -> tuple[int, list[str], bool]:
+    """The fenced code block that begins at this line: where it ends, its lines, and whether it is sure what follows;
+    no lines if none begins. An indented fence may stand in a list, which a line that is less indented ends."""
     mark = _FENCE.match(lines[start])
-    if mark is None:
-        return start, []
+    if mark is None or "\r" in lines[start]:
+        return start, [], not _FENCE_IN_DOUBT.search(lines[start])
+    indent, fence = mark.groups()
     for end in range(start + 1, len(lines)):
-        if _ends(lines[end], mark.group(1)):
-            return end + 1, lines[start : end + 1]
-    return len(lines), lines[start:]
+        line = lines[end]
+        if "\r" in line or (line.strip() and not line.startswith(indent)):
+            return end, lines[start:end], False
+        if re.fullmatch(rf" {{0,3}}{fence}{fence[0]}* *", line):
+            return end + 1, lines[start : end + 1], True
+        if line.strip().startswith(fence) and not line.strip().strip("`~"):
+            return end, lines[start:end], False
+    return len(lines), lines[start:], True
 
 
 def _ends(line: str, fence: str) -> bool:
@@ -120,7 +154,8 @@ def _ends(line: str, fence: str) -> bool:
 
 
 def _unfenced_python(lines: list[str], start: int) -> tuple[int, list[str]]:
-    """As `_fenced`, for a Python block (a `def …:` with an indented line after it) without a fence."""
+    """Where a Python block (a `def …:` with an indented line after it) without a fence ends, and its lines with one; no
+    lines if none begins."""
     is_block = _PYTHON_BLOCK.match(lines[start]) and start + 1 < len(lines) and lines[start + 1][:1] in (" ", "\t")
     if not is_block:
         return start, []
@@ -129,7 +164,10 @@ def _unfenced_python(lines: list[str], start: int) -> tuple[int, list[str]]:
         if lines[end].strip():
             last = end
         end += 1
-    return last + 1, ["```python", *lines[start : last + 1], "```"]
+    block = lines[start : last + 1]
+    if any("```" in line or "\r" in line for line in block):  # which could end the fence around it
+        return start, []
+    return last + 1, ["```python", *block, "```"]
 
 
 def answer_facts(answer: Answer, *, names_model: bool = False) -> list[str]:

@@ -30,19 +30,45 @@ from model.interface import FinishReason
         ("\\<b> &lt;b> &copy; a&b; &", "\\&LT;b> &AMP;lt;b> &AMP;copy; a&AMP;b; &"),
         ("http://host/'><b>", "http://host/'>&LT;b>"),
         ("<!-- x --><?y?>", "&LT;!-- x -->&LT;?y?>"),
-        ("`<b>` and <b>", "`<b>` and &LT;b>"),
-        ("``a ` <b>`` <i>", "``a ` <b>`` &LT;i>"),
+        ("`<b>` and <b>", "`<\u2060b>` and &LT;b>"),
+        ("``a ` <b>`` <i>", "``a ` <\u2060b>`` &LT;i>"),
         ("one ` tick <b>", "one ` tick &LT;b>"),
         ("a ` tick\n\n<b> and ` another", "a ` tick\n\n&LT;b> and ` another"),
         ("```html\n<b>\n```\n<b>", "```html\n<b>\n```\n&LT;b>"),
         ("~~~\n```\n<b>\n~~~\n<b>", "~~~\n```\n<b>\n~~~\n&LT;b>"),
         ("```\n<b>", "```\n<b>"),
+        ("1. Do:\n   ```\n   <b>\n   ```\n<i>", "1. Do:\n   ```\n   <b>\n   ```\n&LT;i>"),
         ("", ""),
         ("two\nlines", "two\nlines"),
     ],
 )
 def test_tags_are_shown_and_code_is_left_alone(text: str, shown: str) -> None:
     assert to_markdown(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "> ```\n<form>\n> ```",
+        "`a\n> <form>`",
+        "`a\n- <form>`",
+        "`a\n# <form>`",
+        "|a|\n|-|\n|`|<form>|`|",
+        "\\`<form>`",
+        "[a](x`y) <form> `z",
+        "``` a`b\n<form>\n```",
+        "- a\n  ```\n<form>",
+        "- ```\n  x\n  ```\n  <form>",
+        " ```\nx\n```\n<form>",
+        "```\nx\n```~\n<form>",
+        "```\nx\n    ```\ny\n```\n<form>",
+        "```\nx\r```\r<form>",
+        "def f(x):\n  ```\n  ```\n  <form>",
+    ],
+)
+def test_what_readers_of_markdown_may_not_take_for_code_has_no_tags(text: str) -> None:
+    assert "<form" not in to_markdown(text)
+    assert from_markdown(escaped(text)) == text
 
 
 PIECES = [
