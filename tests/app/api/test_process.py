@@ -76,25 +76,20 @@ def test_sigterm_lets_streams_finish_and_ends_with_0(tmp_path: Path, capsys: pyt
     assert "\n| sigterm | yes | " in page
 
 
-def test_sigterm_cuts_what_takes_too_long() -> None:
-    with program("--drain-timeout", "0.2") as (process, address):
-        stream = long_stream(client_of(address), 2000)
-        next(stream)
-        process.send_signal(signal.SIGTERM)
-        with pytest.raises((APIError, httpx.HTTPError)):
-            list(stream)
-        assert process.wait(LONGEST_S) == 0
-
-
-def test_failing_batches_fail_their_requests_only() -> None:
-    with program(faults="oom@2,error@4") as (process, address):
+def test_failing_batches_fail_their_requests_only_and_sigterm_cuts_what_takes_too_long() -> None:
+    with program("--drain-timeout", "0.2", faults="oom@2,error@4") as (process, address):
         statuses = [
             httpx.post(f"{address}/v1/completions", json={"prompt": "x", "max_tokens": 1}).status_code for _ in range(5)
         ]
         assert statuses == [200, 500, 200, 500, 200]
         stats = httpx.get(f"{address}/health").json()["models"][0]["stats"]
         assert stats["num_free_blocks"] == stats["num_usable_blocks"]
-        assert process.poll() is None
+        stream = long_stream(client_of(address), 2000)
+        next(stream)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises((APIError, httpx.HTTPError)):
+            list(stream)
+        assert process.wait(LONGEST_S) == 0
 
 
 @pytest.mark.parametrize(("fault", "status"), [("fatal", 1), ("stuck", 70)])
