@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 API_KEY_VARIABLE = "PERSIMMON_API_KEY"
 DATABASE_NAME = "app.sqlite3"
+HEADS_NAME = "heads"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +96,13 @@ def _serve(options: argparse.Namespace, listener: socket.socket, database: Datab
     def create(engines: Sequence[Engine]) -> FastAPI:
         from app.server import create_app
 
-        return create_app(engines, api_options, with_pages=not options.no_page, database=database)
+        return create_app(
+            engines,
+            api_options,
+            with_pages=not options.no_page,
+            database=database,
+            heads=options.data_folder / HEADS_NAME,
+        )
 
     return AppServer(
         listener,

@@ -24,12 +24,14 @@ class AppContext:
         database: where pages keep what outlives the server.
         max_waiting: requests that may wait in one engine's queue; no more are begun then.
         results: the folder of evaluation records and the pages made from them.
+        heads: the folder of heads trained on the page; `None` keeps them only as long as the server runs.
     """
 
     engines: Mapping[str, Engine]
     database: Database
     max_waiting: int = 256
     results: Path = RESULTS
+    heads: Path | None = None
 
     @property
     def default(self) -> Engine:

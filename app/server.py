@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import gradio as gr
 from fastapi import FastAPI
@@ -27,6 +28,7 @@ def create_app(
     *,
     with_pages: bool = True,
     database: Database | None = None,
+    heads: Path | None = None,
 ) -> FastAPI:
     """The application: the pages, with the chat at `/`, the state of the engines at `/health`, and the routes of
     `app.api`, whose `Service` is at `app.state.service`.
@@ -37,6 +39,7 @@ def create_app(
         engines: at least one; the first is the default.
         options: limits of the API. with_pages: whether there are pages beside it.
         database: where pages keep what outlives the server, also the caller's; `None` keeps it in memory.
+        heads: the folder of heads trained on the page; `None` keeps them as long as the server runs.
 
     Raises:
         InvalidRequest: two engines' models have one name.
@@ -53,7 +56,10 @@ def create_app(
     app.router.routes.extend(api_routes(service))
     if with_pages:
         context = AppContext(
-            engines=by_name(engines), database=database or Database(None), max_waiting=service.options.max_queue
+            engines=by_name(engines),
+            database=database or Database(None),
+            max_waiting=service.options.max_queue,
+            heads=heads,
         )
         _mount_pages(app, context)
     return app

@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from app.classify.answers import status_of
 from app.classify.classifier import Classifier, Prediction
 from app.classify.rows import Row
 from model.interface import ContextLengthExceeded, EngineClosed, EngineError
+
+Result = TypeVar("Result")
 
 SECONDS_BETWEEN_REPORTS = 0.25
 ROWS_READ_TOGETHER = 32
@@ -112,7 +115,7 @@ class Batch:
 
     async def _work(self) -> None:
         waiting: deque[tuple[Row, asyncio.Future[Prediction | str]]] = deque()
-        reading: asyncio.Future[list[Row]] | None = _in_thread(self._read)
+        reading: asyncio.Future[list[Row]] | None = in_thread(self._read)
         try:
             while reading is not None or waiting:
                 has_room = len(waiting) < self._in_flight
@@ -125,7 +128,7 @@ class Batch:
                 if reading is not None and has_room and reading.done():
                     rows = reading.result()
                     waiting.extend((row, asyncio.ensure_future(self._answer(row))) for row in rows)
-                    reading = _in_thread(self._read) if rows else None
+                    reading = in_thread(self._read) if rows else None
                 while waiting and waiting[0][1].done():
                     row, answer = waiting.popleft()
                     self._settle(row, answer.result())
@@ -168,18 +171,17 @@ def rows_in_flight(classifier: Classifier, *, max_num_requests: int) -> int:
     return max(1, 2 * max_num_requests // classifier.requests_per_text)
 
 
-def _in_thread(read: Callable[[], list[Row]]) -> asyncio.Future[list[Row]]:
-    """The result of a read that may wait for ever, as one of a terminal: in a thread that does not keep the process
-    alive."""
-    future: Future[list[Row]] = Future()
+def in_thread(function: Callable[[], Result]) -> asyncio.Future[Result]:
+    """The result of what may take for ever, as reading a terminal: in a thread that does not keep the process alive."""
+    future: Future[Result] = Future()
 
     def run() -> None:
         if not future.set_running_or_notify_cancel():
             return
         try:
-            future.set_result(read())
+            future.set_result(function())
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name="row-reader", daemon=True).start()
+    threading.Thread(target=run, name="classify", daemon=True).start()
     return asyncio.wrap_future(future)

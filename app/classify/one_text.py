@@ -32,7 +32,7 @@ class OneText:
         self.text = gr.Textbox(EXAMPLE, label="Text", lines=4, max_lines=16, elem_id="classify-text")
         with gr.Row():
             self.run = gr.Button("Classify", variant="primary", min_width=120)
-            self.explain = gr.Button("What moved it?", min_width=120)
+            self.explain = gr.Button("What moved it?", min_width=160)
             self.stop = gr.Button("Stop", variant="stop", min_width=80, interactive=False)
         self.problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
         self.progress = gr.Markdown("", elem_classes="progress", sanitize_html=False, latex_delimiters=[])

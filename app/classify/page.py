@@ -7,6 +7,7 @@ import gradio as gr
 from app.classify.controls import Controls
 from app.classify.file_panel import FilePanel
 from app.classify.one_text import OneText
+from app.classify.train_panel import TrainPanel
 from app.context import AppContext
 
 
@@ -21,3 +22,5 @@ def build_page(context: AppContext) -> None:
             OneText(context, controls)
         with gr.Tab("A file"):
             FilePanel(context, controls)
+        with gr.Tab("Train a head"):
+            TrainPanel(context, controls)

@@ -47,13 +47,11 @@ def moved_html(moved: Moved) -> str:
         for piece in moved.pieces
     )
     if moved.kind == "regression":
-        about = (
-            f"How much higher the value of <strong>{_text(moved.label)}</strong> ({moved.value:.4g}) is with each word"
-        )
+        about = f"How much lower the value of <strong>{_text(moved.label)}</strong> ({moved.value:.4g}) is"
         unit = ""
     else:
-        about = f"How much each word speaks for <strong>{_text(moved.label)}</strong> ({100 * moved.value:.1f} %)"
-        unit = ", in nats of log-odds"
+        about = f"How much lower the log-odds of <strong>{_text(moved.label)}</strong> ({100 * moved.value:.1f} %) are"
+        unit = ", in nats"
     return (
         f'<h3>What moved the decision</h3><p class="subdued">{about} without each word{unit}: '
         f'<span class="piece for-3"><small>+</small></span> for, <span class="piece against-3"><small>−</small></span> '
