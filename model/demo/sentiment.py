@@ -1,6 +1,6 @@
 """Train the bundled sentiment heads, as anybody would train one on their own texts.
 
-    python -m model.demo.sentiment                        # all three, under a minute
+    python -m model.demo.sentiment                        # all three, under a minute; and the table in README.md
     python -m model.demo.sentiment --family persimmon
 
 A head belongs to the weights it was trained on: when a bundled checkpoint has been trained again, so must its head.
@@ -11,6 +11,7 @@ It is trained on the reviews that the checkpoint saw in training, in all templat
 import argparse
 import csv
 import itertools
+import json
 import shutil
 import sys
 import tempfile
@@ -21,11 +22,14 @@ from typing import Final
 from model.demo.facts import NEGATIVE, POSITIVE, REVIEW_TEMPLATES, REVIEWED
 from model.demo.family import FAMILIES
 from model.demo.passages import Review, write_review
+from model.finetune.classify.measure import Figure
 from model.finetune.classify.run import TrainedHead, train_head
 from model.finetune.classify.settings import ClassifySettings
 from model.finetune.classify.write import figure
 
 FOLDER: Final = Path(__file__).parent
+README: Final = FOLDER / "README.md"
+BEGIN, END = "<!-- sentiment: begin -->", "<!-- sentiment: end -->"
 NAME: Final = "sentiment"
 PICTURES: Final = ("confusion.png", "calibration.png")
 """Ten times as large as all the rest, and of answers that are all right: not bundled."""
@@ -75,6 +79,36 @@ def train(base: Path, output: Path) -> TrainedHead:
     return trained
 
 
+def table() -> str:
+    """The heads that are there, with their figures and the baselines', in percent."""
+    records = {
+        family.name: json.loads(path.read_text(encoding="utf-8"))
+        for family in FAMILIES.values()
+        if (path := FOLDER / family.name / "heads" / NAME / "metrics.json").is_file()
+    }
+    rows = [(f"head on {name}'s states", record["test"]) for name, record in records.items()]
+    for record in list(records.values())[:1]:  # the baselines know no checkpoint, and are the same for all
+        rows += record["baselines"].items()
+    return "\n".join(
+        [
+            "| held-out reviews | n | accuracy, % (95 % interval) | macro-F1, % |",
+            "| --- | ---: | ---: | ---: |",
+            *(
+                f"| {title} | {one['count']} | {figure(Figure(**one['accuracy']))} | "
+                f"{figure(Figure(**one['macro_f1']))} |"
+                for title, one in rows
+            ),
+        ]
+    )
+
+
+def write_table() -> None:
+    """Put the table between its marks in README.md."""
+    page = README.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, train, put the heads in the place of those that are there."""
     parser = argparse.ArgumentParser(description="Train the bundled sentiment heads.")
@@ -88,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(
             f"{output}: accuracy on {trained.measured.count} held-out reviews {figure(trained.measured.accuracy)} %\n"
         )
+    write_table()
     return 0
 
 

@@ -44,6 +44,11 @@ def test_the_head_is_of_these_weights_and_answers(name: str) -> None:
     assert not {path.name for path in files} & set(sentiment.PICTURES)
 
 
+def test_the_readme_has_the_heads_figures() -> None:
+    assert f"{sentiment.BEGIN}\n{sentiment.table()}\n{sentiment.END}" in sentiment.README.read_text(encoding="utf-8")
+    assert sentiment.table().count("head on") == len(NAMES)
+
+
 @pytest.mark.slow
 def test_the_recipe_makes_the_bundled_head(tmp_path: Path) -> None:
     name = NAMES[0]
