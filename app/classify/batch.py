@@ -133,6 +133,8 @@ class Batch:
                     row, answer = waiting.popleft()
                     self._settle(row, answer.result())
         finally:
+            if reading is not None:
+                reading.cancel()
             for _, answer in waiting:
                 answer.cancel()
             await asyncio.gather(*(answer for _, answer in waiting), return_exceptions=True)

@@ -125,9 +125,9 @@ class FilePanel:
         *values: Any,
     ) -> AsyncGenerator[Updates]:
         tab = request.session_hash or ""
-        yield self._at_work(True) | {self.problem: "", self.progress: "<p>Starting</p>", self.reasons: ""}
         self._running.add(tab)
         try:
+            yield self._at_work(True) | {self.problem: "", self.progress: "<p>Starting</p>", self.reasons: ""}
             if path is None:
                 raise InvalidRequest("there is no file: choose one first")
             upload = Upload(path=path, encoding=encoding, delimiter=delimiter)
@@ -172,22 +172,26 @@ class FilePanel:
                 in_flight=rows_in_flight(classifier, max_num_requests=classifier.engine.info.max_num_requests),
                 size=upload.path.stat().st_size,
             )
+            failure: EngineError | OSError | None = None
+            last = batch.progress
             try:
                 async with aclosing(batch.reports()) as reports:
-                    async for progress in reports:
-                        shown = progress_html(progress, "done" if progress.is_finished else "running")
-                        yield {self.progress: shown}
+                    async for last in reports:
+                        yield {self.progress: progress_html(last, "done" if last.is_finished else "running")}
                         if tab not in self._running:
                             break
-            finally:
-                output.flush()
-        last = batch.progress
+            except (EngineError, OSError) as error:
+                failure = error
+        if not last.is_finished:
+            last = batch.progress
         state: Literal["done", "stopped"] = "done" if last.is_finished else "stopped"
         yield {
             self.progress: progress_html(last, state),
             self.reasons: reasons_html(reasons, last.num_not_answered),
             self.download: gr.update(value=str(target), interactive=True),
         }
+        if failure is not None:  # after what was answered is there to be taken
+            raise failure
 
     def _stop(self, request: gr.Request) -> None:
         self._running.discard(request.session_hash or "")

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from app.classify.batch import rows_in_flight
 from app.classify.classifier import Classifier, Prediction
 from app.classify.scoring import log_odds
 from model.interface import InvalidRequest
@@ -52,7 +53,13 @@ async def what_moved(classifier: Classifier, text: str, label: str | None = None
     if len(pieces) < 2:
         raise InvalidRequest("a text of one word has nothing that could be left out: write a longer one")
     without = ["".join(pieces[:place] + pieces[place + 1 :]) for place in range(len(pieces))]
-    tasks = [asyncio.ensure_future(classifier.classify(one)) for one in [text, *without]]
+    places = asyncio.Semaphore(rows_in_flight(classifier, max_num_requests=classifier.engine.info.max_num_requests))
+
+    async def classify(one: str) -> Prediction:
+        async with places:
+            return await classifier.classify(one)
+
+    tasks = [asyncio.ensure_future(classify(one)) for one in [text, *without]]
     try:
         while waiting := {task for task in tasks if not task.done()}:
             yield f"{len(tasks) - len(waiting)} of {len(tasks)} texts classified"

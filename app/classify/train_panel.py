@@ -15,11 +15,10 @@ import gradio as gr
 from app.classify.controls import Controls, head_choices
 from app.classify.kept_heads import attach_kept, new_folder
 from app.classify.trained_view import trained_html, training_html
-from app.classify.training import train_on
+from app.classify.training import Stage, train_on
 from app.classify.upload import Upload
 from app.context import AppContext
 from app.look import problem_html
-from model.finetune.classify.run import TrainedHead
 from model.interface import EngineError, InvalidRequest
 
 SKIP, REFUSE = "leave them out, and say so", "train nothing"
@@ -94,12 +93,12 @@ class TrainPanel:
             )
             async with aclosing(steps):
                 async for step in steps:
-                    if isinstance(step, TrainedHead):
+                    if isinstance(step, Stage):
+                        yield {self.progress: training_html(step)}
+                    else:
                         shown = await asyncio.to_thread(trained_html, step)
                         choices = gr.update(choices=head_choices(engine), value=step.info.name)
                         yield {self.result: shown, self._controls.head: choices}
-                    else:
-                        yield {self.progress: training_html(step)}
         except EngineError as error:
             lines = "<br>".join(map(html.escape, str(error).splitlines()))
             yield {self.problem: f'<p role="alert">{lines}</p>'}

@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from model.finetune.classify.measure import Figure, Measurement
-from model.finetune.classify.run import Progress, TrainedHead
+from app.classify.training import Stage
+
+if TYPE_CHECKING:
+    from model.finetune.classify.measure import Figure, Measurement
+    from model.finetune.classify.run import TrainedHead
 
 PICTURES = {"confusion.png": "Confusion matrix, the table above as a picture", "calibration.png": "Calibration curve"}
 SHOWN_PROBLEMS = 10
 
 
-def training_html(progress: Progress) -> str:
+def training_html(stage: Stage) -> str:
     """A bar and the stage in words."""
-    told = html.escape(f"{progress.stage}, {progress.done:,} of at most {progress.total:,}")
+    told = html.escape(f"{stage.name}, {stage.done:,} of at most {stage.total:,}")
     return (
-        f'<progress max="{max(1, progress.total)}" value="{progress.done}" aria-label="Training"></progress>'
+        f'<progress max="{max(1, stage.total)}" value="{stage.done}" aria-label="Training"></progress>'
         f'<p role="status">{told}</p>'
     )
 

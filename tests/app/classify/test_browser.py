@@ -106,7 +106,10 @@ def test_a_thousand_rows_ten_of_them_bad(open_tab: OpenTab, tmp_path: Path, cach
     assert not list(cache.rglob("reviews.csv"))
 
 
-def test_a_run_can_be_stopped_and_what_is_answered_stays(open_tab: OpenTab, tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("by", ["the button", "a failure"])
+def test_a_run_can_be_stopped_and_what_is_answered_stays(
+    open_tab: OpenTab, tmp_path: Path, cache: Path, by: str
+) -> None:
     source = tmp_path / "lines.txt"
     source.write_text("quick\n" * 5000)
     engine = SlowEngine(judge)
@@ -114,14 +117,19 @@ def test_a_run_can_be_stopped_and_what_is_answered_stays(open_tab: OpenTab, tmp_
     choose(tab, source)
     tab.button("Classify all rows").click()
     tab.page.get_by_text(" left", exact=False).wait_for()
-    tab.button("Stop").locator("visible=true").click()
+    if by == "the button":
+        tab.button("Stop").locator("visible=true").click()
+    else:
+        engine.close()
     tab.page.get_by_text("Stopped: the file of answers ends here").wait_for()
+    assert tab.problem.count() == (by == "a failure")
     (answers,) = cache.rglob("lines-classified.csv")
     with answers.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert 0 < len(rows) < 5000
     assert {row["predicted label"] for row in rows} == {"Positive"}
     assert set(engine.priorities) == {"batch"}
+    expect(tab.button("Classify all rows")).to_be_enabled()
 
 
 def test_one_text_its_bars_and_what_moved_it(open_tab: OpenTab) -> None:
