@@ -16,6 +16,7 @@ from app.api.load_test.verdict import Verdict
 
 FILE = "README.md"
 _CPU_INFO = Path("/proc/cpuinfo")
+_GROUP = Path("/proc/self/autogroup")  # what nice is relative to on a desktop kernel, sched(7)
 _LIBRARIES = ("torch", "uvicorn", "starlette", "pydantic", "httpx")
 _HEAD = """# The server under load
 
@@ -28,7 +29,8 @@ machine and is its client, so both share the processor.
   blocks are free as before, and the server's resident memory has grown by at most 5 % since every block of the cache
   had been written once and the first tenth of the requests had been sent.
 - **kills** clients that read a stream are killed (SIGKILL), one after the other: the same of the blocks.
-- **fuzz** malformed bodies: every reply is a 4xx in OpenAI's schema, or a 200 where the body happens to make sense.
+- **fuzz** malformed bodies: every reply is a 4xx in OpenAI's schema. A few bodies make sense by chance and get a 200;
+  they do not count.
 - **sigterm** the server is told to end while streams run: they come to their ends, a new request gets 503, the server
   ends with status 0.
 """
@@ -54,11 +56,13 @@ def write_page(
         f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; {platform.system()} "
         f"{platform.release()}; load average before the end {os.getloadavg()[0]:.1f}"
     )
+    group = _GROUP.read_text().partition("nice ")[2].strip() if _GROUP.is_file() else "0"
     facts = (
         ("command", f"`{command}`"),
         ("when", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
         ("models", models),
         ("machine", machine),
+        ("priority over other programs", f"nice {psutil.Process().nice()}, its group's {group}"),
         ("versions", ", ".join(versions)),
     )
     lines = [_HEAD, *(f"- {name}: {value}" for name, value in facts), "", "| scenario | passed | seconds | found |"]
