@@ -12,7 +12,7 @@ from app.api.options import ApiOptions
 from app.api.request_log import RequestLog
 from app.api.routes import api_routes, counted_path, is_api
 from app.api.service import Service, by_name
-from app.context import AppContext
+from app.context import RESULTS, AppContext
 from app.look import HEAD, THEME
 from app.pages import build_pages
 from app.security import SecurityHeaders
@@ -29,6 +29,7 @@ def create_app(
     with_pages: bool = True,
     database: Database | None = None,
     heads: Path | None = None,
+    results: Path = RESULTS,
 ) -> FastAPI:
     """The application: the pages, with the chat at `/`, the state of the engines at `/health`, and the routes of
     `app.api`, whose `Service` is at `app.state.service`.
@@ -40,6 +41,7 @@ def create_app(
         options: limits of the API. with_pages: whether there are pages beside it.
         database: where pages keep what outlives the server, also the caller's; `None` keeps it in memory.
         heads: the folder of heads trained on the page; `None` keeps them as long as the server runs.
+        results: the folder of evaluation records and the pages made from them.
 
     Raises:
         InvalidRequest: two engines' models have one name.
@@ -58,6 +60,7 @@ def create_app(
         context = AppContext(
             engines=by_name(engines),
             database=database or Database(None),
+            results=results,
             max_waiting=service.options.max_queue,
             heads=heads,
         )

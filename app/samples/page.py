@@ -17,6 +17,8 @@ from app.samples.view import count_text, page_html
 from model.interface import InvalidRequest
 
 Updates = dict[Any, Any]
+
+NO_RUN, ALL_TASKS, FIRST_METRIC = ("none", ""), ("all tasks", ""), ("each task's first metric", "")
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -33,11 +35,11 @@ class _Samples:
         with gr.Column(elem_id="samples"):
             with gr.Row():
                 self.run = gr.Dropdown([], value=None, label="Run A", min_width=260, scale=2)
-                self.against = gr.Dropdown([], value="", label="Run B (to compare with)", min_width=260, scale=2)
+                self.against = gr.Dropdown([NO_RUN], value="", label="Run B (to compare with)", min_width=260, scale=2)
             with gr.Row():
-                self.task = gr.Dropdown([], value="", label="Task", min_width=160)
-                self.show = gr.Dropdown([], value="all", label="Show", min_width=160)
-                self.metric = gr.Dropdown([], value="", label="Right by", min_width=160)
+                self.task = gr.Dropdown([ALL_TASKS], value="", label="Task", min_width=160)
+                self.show = gr.Dropdown(_shows(SHOW), value="all", label="Show", min_width=160)
+                self.metric = gr.Dropdown([FIRST_METRIC], value="", label="Right by", min_width=160)
                 self.text = gr.Textbox("", label="Search (Enter)", max_lines=1, min_width=160)
             self.problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
             self.count = gr.Markdown("", sanitize_html=False)
@@ -102,10 +104,10 @@ class _Samples:
             run = runs[query.run]
             shows = SHOW | (SHOW_PAIR if query.against else {})
             choices: Updates = {
-                self.against: gr.update(choices=[("none", ""), *names], value=query.against),
-                self.task: gr.update(choices=[("all tasks", ""), *run.tasks], value=query.task),
-                self.show: gr.update(choices=[(text, name) for name, text in shows.items()], value=query.show),
-                self.metric: gr.update(choices=[("each task's first metric", ""), *run.metrics], value=query.metric),
+                self.against: gr.update(choices=[NO_RUN, *names], value=query.against),
+                self.task: gr.update(choices=[ALL_TASKS, *run.tasks], value=query.task),
+                self.show: gr.update(choices=_shows(shows), value=query.show),
+                self.metric: gr.update(choices=[FIRST_METRIC, *run.metrics], value=query.metric),
                 self.text: query.text,
             }
         else:
@@ -134,6 +136,10 @@ class _Samples:
             self.count: link,
             self.items: page_html(page, query, runs),
         }
+
+
+def _shows(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(text, name) for name, text in texts.items()]
 
 
 def _fitted(runs: Mapping[str, Run], query: Query) -> Query:

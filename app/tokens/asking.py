@@ -1,8 +1,8 @@
 """One engine request that gives every token of a text its probability: the text as typed, or with an answer the model
 writes.
 
-Both are read at most half a second at a time, so that a closed tab is noticed, and end their request when they are
-left.
+Both are read for a fifth of a second at a time, so that a closed tab and a press of Stop are noticed, and end their
+request when they are left.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from app.tokens.document import Document
 from app.tokens.scored_text import ScoredText, from_completion, from_score
 from model.interface import Completion, Engine, EngineError, SamplingParams, ScoreRequest, TokenScore
 
-BETWEEN_UPDATES_S = 0.5
+BETWEEN_UPDATES_S = 0.2
 
 Progress: TypeAlias = str
 """What the model is doing, in words."""
 
 
-async def score(engine: Engine, document: Document, *, num_top: int) -> AsyncGenerator[Progress | ScoredText]:
-    """The text as it was typed: progress at least every half second, and last the scored text.
+async def score(
+    engine: Engine, document: Document, *, num_top: int, stop: asyncio.Event
+) -> AsyncGenerator[Progress | ScoredText]:
+    """The text as it was typed: progress five times a second, and last the scored text, unless it was stopped.
 
     Args:
-        num_top: most probable tokens wanted at each place, 0 to 20.
+        num_top: most probable tokens wanted at each place, 0 to 20. stop: set from the event loop to end it.
 
     Raises:
         EngineError: the text is too long, or the request failed.
@@ -42,6 +44,8 @@ async def score(engine: Engine, document: Document, *, num_top: int) -> AsyncGen
         task = asyncio.create_task(engine.ascore([request], priority="interactive"))
         try:
             while not (await asyncio.wait({task}, timeout=BETWEEN_UPDATES_S))[0]:
+                if stop.is_set():
+                    return
                 yield f"Reading {len(token_ids):,} tokens, {time.perf_counter() - started:.1f} s{_queue(engine)}"
             (found,) = task.result()
         finally:
@@ -54,14 +58,14 @@ async def score(engine: Engine, document: Document, *, num_top: int) -> AsyncGen
 
 
 async def write(
-    engine: Engine, document: Document, params: SamplingParams, *, num_top: int
+    engine: Engine, document: Document, params: SamplingParams, *, num_top: int, stop: asyncio.Event
 ) -> AsyncGenerator[Progress | ScoredText]:
-    """The prompt, and the answer the model writes to it: progress at least every half second and at most 12 times a
-    second, and last the scored text.
+    """The prompt, and the answer the model writes to it: progress five times a second, and last the scored text, with
+    what was written until then if it was stopped after the first token.
 
     Args:
         document: its answer is not looked at.
-        num_top: most probable tokens wanted at each place, 0 to 20.
+        num_top: most probable tokens wanted at each place, 0 to 20. stop: set from the event loop to end it.
 
     Raises:
         EngineError: the prompt is too long, or the request failed.
@@ -80,6 +84,8 @@ async def write(
                 num_tokens += len(chunk.token_ids)
                 if chunk.completion is not None:
                     if len(chunk.completion.prompt_logprobs) < len(document.prompt_token_ids) - 1:
+                        if stop.is_set():
+                            return
                         raise EngineError("the request was ended before its prompt was read: start it again")
                     yield ScoredText(
                         model_name=engine.info.model_name,
@@ -87,6 +93,9 @@ async def write(
                         written_by=_how(params, chunk.completion),
                     )
                     return
+            if stop.is_set():
+                stream.abort()
+                continue
             what = f"Writing, {num_tokens:,} tokens" if num_tokens else "Reading the prompt"
             yield f"{what}, {time.perf_counter() - started:.1f} s{'' if num_tokens else _queue(engine)}"
     finally:

@@ -65,6 +65,7 @@ class _Tokens:
 
     def __init__(self, context: AppContext) -> None:
         self.engines = context.engines
+        self.stops: dict[str, asyncio.Event] = {}  # of the browser tabs that are being answered
         self.result = gr.State(None, time_to_live=RESULT_LIFE_S)
         self.start = gr.State(0)
         with gr.Row(elem_id="tokens"):
@@ -112,7 +113,7 @@ class _Tokens:
             *(self.problem, self.progress, self.result, self.start, self.scored, self.turn, self.shown),
             *(self.scored_file, self.split, self.split_file, self.run_button, self.stop_button),
         ]
-        running = gr.on(
+        gr.on(
             [self.run_button.click, self.prompt.submit, self.answer.submit],
             self._run,
             inputs,
@@ -121,7 +122,7 @@ class _Tokens:
             trigger_mode="once",
             **_QUIET,
         )
-        self.stop_button.click(self._stopped, None, outputs, cancels=[running], queue=False, **_QUIET)
+        self.stop_button.click(self._stop, None, None, queue=False, **_QUIET)
         self.how.change(self._choose_how, self.how, [self.answer, self.settings_box], queue=False, **_QUIET)
         for button, step in ((self.earlier, -MOST_TOKENS), (self.later, MOST_TOKENS)):
             button.click(
@@ -133,28 +134,42 @@ class _Tokens:
             )
 
     async def _run(
-        self, model: str, prompt: str, answer: str, how: str, text_format: str, num_top: float, *settings: Any
+        self,
+        request: gr.Request,
+        model: str,
+        prompt: str,
+        answer: str,
+        how: str,
+        text_format: str,
+        num_top: float,
+        *settings: Any,
     ) -> AsyncGenerator[Updates]:
         named = dict(zip(self.settings, settings, strict=True))
         asked = Asked(model, prompt, answer, how, text_format, num_top, ChatSettings(**named))
+        tab, stop = request.session_hash or "", asyncio.Event()
+        self.stops[tab] = stop
         problem = ""
         yield {self.problem: problem, self.progress: "<p>Splitting the text</p>"} | self._is_running(True)
         try:
-            async with aclosing(self._results(asked)) as updates:
+            async with aclosing(self._results(asked, stop)) as updates:
                 async for update in updates:
                     yield update
         except EngineError as error:
             problem = problem_html(error)
-        yield {self.problem: problem, self.progress: ""} | self._is_running(False)
+        finally:
+            if self.stops.get(tab) is stop:
+                del self.stops[tab]
+        ended = "<p>Stopped.</p>" if stop.is_set() else ""
+        yield {self.problem: problem, self.progress: ended} | self._is_running(False)
 
-    async def _results(self, asked: Asked) -> AsyncGenerator[Updates]:
-        engine = self.engines[asked.model]
+    async def _results(self, asked: Asked, stop: asyncio.Event) -> AsyncGenerator[Updates]:
+        engine, num_top = self.engines[asked.model], int(asked.num_top)
         document = await asyncio.to_thread(asked.document, engine)
         if asked.how == WRITTEN:
-            stop = engine.chat_template.stop if asked.text_format == CHAT else ()
-            updates = write(engine, document, asked.settings.sampling(stop), num_top=int(asked.num_top))
+            ends = engine.chat_template.stop if asked.text_format == CHAT else ()
+            updates = write(engine, document, asked.settings.sampling(ends), num_top=num_top, stop=stop)
         else:
-            updates = score(engine, document, num_top=int(asked.num_top))
+            updates = score(engine, document, num_top=num_top, stop=stop)
         yield await asyncio.to_thread(self._tokenisation, asked)
         async with aclosing(updates):
             async for update in updates:
@@ -190,8 +205,10 @@ class _Tokens:
             self.shown: f"Tokens {start + 1:,} to {end:,} of {num_tokens:,}",
         }
 
-    def _stopped(self) -> Updates:
-        return {self.progress: "<p>Stopped.</p>"} | self._is_running(False)
+    async def _stop(self, request: gr.Request) -> None:
+        stop = self.stops.get(request.session_hash or "")
+        if stop is not None:
+            stop.set()
 
     def _is_running(self, running: bool) -> Updates:
         return {

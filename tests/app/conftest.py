@@ -55,6 +55,13 @@ def served(*engines: Engine, **options: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def serve_app() -> Iterator[Callable[..., str]]:
+    """Serves engines' app, with options of `create_app`, until the module's tests end; its address."""
+    with ExitStack() as stack:
+        yield lambda *engines, **options: stack.enter_context(served(*engines, **options))
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, one for a module: its event loop must be gone when asyncio tests run."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -112,6 +119,8 @@ class Tab:
         self.page.goto(self.address + self.path)
         if self.path == "/":
             self.box.wait_for()
+        else:
+            self.page.locator(".gradio-container main .column").first.wait_for()
 
     def _seen(self, url: str) -> None:
         if not url.startswith((self.address, "data:", "blob:")):

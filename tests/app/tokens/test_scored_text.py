@@ -61,7 +61,9 @@ def test_an_impossible_token_is_infinitely_surprising() -> None:
 
 def test_what_the_model_wrote_scores_the_same_when_it_is_read(engine: LocalEngine) -> None:
     document = make_document(engine, "The quick brown", "", in_chat_format=False)
-    written = last(write(engine, document, SamplingParams(max_tokens=6, temperature=0), num_top=3))
+    written = last(
+        write(engine, document, SamplingParams(max_tokens=6, temperature=0), num_top=3, stop=asyncio.Event())
+    )
     whole = [one.token_id for one in written.tokens]
     assert [one.part for one in written.tokens] == ["prompt"] * len(document.token_ids) + ["answer"] * 6
     assert written.tokens[0].logprob is None
@@ -74,7 +76,7 @@ def test_what_the_model_wrote_scores_the_same_when_it_is_read(engine: LocalEngin
 
 def test_a_typed_text_has_the_scores_of_the_engine(engine: LocalEngine) -> None:
     document = make_document(engine, "The quick", " brown fox", in_chat_format=False)
-    typed = last(score(engine, document, num_top=2))
+    typed = last(score(engine, document, num_top=2, stop=asyncio.Event()))
     assert tuple(one.token_id for one in typed.tokens) == document.token_ids
     assert typed.tokens[0].logprob is None
     assert all(one.logprob is not None and one.logprob < 0 and len(one.top) == 2 for one in typed.tokens[1:])
@@ -87,7 +89,7 @@ def test_a_typed_text_has_the_scores_of_the_engine(engine: LocalEngine) -> None:
 
 def test_one_token_has_no_probability_and_asks_nothing() -> None:
     engine = ScriptedEngine()
-    scored = last(score(engine, make_document(engine, "a", "", in_chat_format=False), num_top=5))
+    scored = last(score(engine, make_document(engine, "a", "", in_chat_format=False), num_top=5, stop=asyncio.Event()))
     assert [one.logprob for one in scored.tokens] == [None]
     assert engine.priorities == []
     engine.close()
@@ -95,7 +97,15 @@ def test_one_token_has_no_probability_and_asks_nothing() -> None:
 
 def test_the_end_of_a_document_is_a_token_of_the_answer() -> None:
     engine = ScriptedEngine(lambda prompt: "x")
-    scored = last(write(engine, make_document(engine, "ab", "", in_chat_format=False), SamplingParams(), num_top=1))
+    scored = last(
+        write(
+            engine,
+            make_document(engine, "ab", "", in_chat_format=False),
+            SamplingParams(),
+            num_top=1,
+            stop=asyncio.Event(),
+        )
+    )
     assert [one.token_id for one in scored.part("answer")] == [ord("x"), END_OF_DOCUMENT]
     assert "ended by itself" in scored.written_by
     assert "end of document, 90 percent" in scored_html(scored, engine.tokenizer)
@@ -107,7 +117,7 @@ def test_progress_is_said_and_leaving_ends_the_request() -> None:
     document = make_document(engine, "ab", "", in_chat_format=False)
 
     async def leave() -> str | ScoredText:
-        updates = write(engine, document, SamplingParams(), num_top=0)
+        updates = write(engine, document, SamplingParams(), num_top=0, stop=asyncio.Event())
         first = await anext(updates)
         await updates.aclose()
         return first
@@ -117,20 +127,50 @@ def test_progress_is_said_and_leaving_ends_the_request() -> None:
     engine.close()
 
 
+def test_what_was_written_until_the_stop_is_kept() -> None:
+    engine = ScriptedEngine(lambda prompt: "x" * 500, tokens_per_s=100)
+    document = make_document(engine, "ab", "", in_chat_format=False)
+
+    async def stopped() -> str | ScoredText:
+        stop = asyncio.Event()
+        updates = []
+        async for update in write(engine, document, SamplingParams(), num_top=0, stop=stop):
+            updates.append(update)
+            stop.set()
+        return updates[-1]
+
+    scored = asyncio.run(stopped())
+    assert isinstance(scored, ScoredText)
+    assert 1 <= len(scored.part("answer")) < 400
+    assert scored.written_by.endswith("it was stopped")
+    assert engine.stats().num_aborted == 1
+    engine.close()
+
+
 def test_failures_are_sentences() -> None:
     engine = ScriptedEngine(context_length=4, failure=lambda prompt: EngineError("it broke: try again"))
     long = make_document(engine, "abcdefgh", "", in_chat_format=False)
     with pytest.raises(ContextLengthExceeded):
-        last(score(engine, long, num_top=0))
+        last(score(engine, long, num_top=0, stop=asyncio.Event()))
     with pytest.raises(EngineError, match="it broke"):
-        last(write(engine, make_document(engine, "a", "", in_chat_format=False), SamplingParams(), num_top=0))
+        last(
+            write(
+                engine,
+                make_document(engine, "a", "", in_chat_format=False),
+                SamplingParams(),
+                num_top=0,
+                stop=asyncio.Event(),
+            )
+        )
     engine.close()
 
 
 def test_the_page_shows_every_number_as_text_and_nothing_as_markup() -> None:
     engine = ScriptedEngine()
     hostile = "<img src=x onerror=alert(1)>\n\n$$x$$"
-    scored = last(score(engine, make_document(engine, hostile, "", in_chat_format=False), num_top=3))
+    scored = last(
+        score(engine, make_document(engine, hostile, "", in_chat_format=False), num_top=3, stop=asyncio.Event())
+    )
     page = scored_html(scored, engine.tokenizer)
     assert "\n" not in page  # a blank line would end the HTML block in Markdown
     assert "<img" not in page
@@ -146,7 +186,7 @@ def test_the_page_shows_every_number_as_text_and_nothing_as_markup() -> None:
 def test_the_csv_file_has_what_the_page_has() -> None:
     engine = ScriptedEngine(lambda prompt: "=1")
     document = make_document(engine, "ab", "", in_chat_format=False)
-    scored = last(write(engine, document, SamplingParams(), num_top=2))
+    scored = last(write(engine, document, SamplingParams(), num_top=2, stop=asyncio.Event()))
     rows = list(csv.DictReader(io.StringIO(scored_csv(scored, engine.tokenizer), newline="")))
     assert [row["part"] for row in rows] == ["prompt"] * 2 + ["answer"] * 3
     assert rows[0]["logprob"] == rows[0]["probability"] == rows[0]["top_1_id"] == ""
