@@ -15,7 +15,7 @@ import numpy as np
 
 from model.checkpoint.fingerprint import file_sha256
 from model.checkpoint.head import HeadWeights, write_head
-from model.checkpoint.source import CheckpointSource, resolve
+from model.checkpoint.source import PROJECT, CheckpointSource, resolve
 from model.finetune.classify.baselines import majority, tf_idf
 from model.finetune.classify.labelled import BadRows, LabelledData, Problem, read_labelled
 from model.finetune.classify.measure import Measurement, measure
@@ -24,7 +24,7 @@ from model.finetune.classify.settings import ClassifySettings
 from model.finetune.classify.split import Split, split_texts
 from model.finetune.classify.states import hidden_states
 from model.finetune.settings import SettingsError
-from model.interface import ClassificationHead, Engine, EngineError
+from model.interface import ClassificationHead, Engine, EngineError, EngineInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +140,7 @@ def _probe(settings: ClassifySettings, engine: Engine | None, files: Files, fold
         problem_type="single_label",
         source=str(settings.output),
     )
-    source = resolve(info.source if engine is not None else settings.model, revision=info.revision)
+    source = _source(info)
     tell("writing", 0, 1)
     write_head(folder, head, base_name=source.name, base_sha256=info.weights_sha256)
     if settings.whole:
@@ -290,6 +290,12 @@ def _engine_of(settings: ClassifySettings, engine: Engine | None) -> Iterator[En
         yield opened
     finally:
         opened.close()
+
+
+def _source(info: EngineInfo) -> CheckpointSource:
+    """Where the base's files are; folders inside the project are named from there, wherever this process runs."""
+    inside = PROJECT / info.source
+    return resolve(str(inside) if inside.is_dir() else info.source, revision=info.revision)
 
 
 def _base(source: CheckpointSource, sha256: str, *, dtype: str, rope_position_dtype: str) -> dict[str, Any]:

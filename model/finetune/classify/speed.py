@@ -168,7 +168,7 @@ def render(speeds: Sequence[Speed], machine: Mapping[str, str], *, threads: int,
         "# Classification on a CPU\n\nWritten by `python -m model.finetune.classify.speed` from "
         "`classification.json`; change nothing here by hand.\n\n"
         "Rows a second of a `PersimmonForSequenceClassification` (persimmon-demo with its bundled sentiment head, "
-        f"float32), {threads} threads on both sides. **pipeline** is Hugging Face's `text-classification` as it is "
+        f"float32), torch threads on both sides: {threads}. **pipeline** is Hugging Face's `text-classification` as it is "
         "without options, one text at a time; **at its fastest** with the best of the batch sizes "
         f"{', '.join(map(str, BATCH_SIZES))}. Medians of {rounds} rounds in which the sides take turns (lowest to "
         f"highest); first the probabilities of {AGREEING} texts must agree within {TOLERANCE:.0e}. Tokenizing is timed "
@@ -186,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    load = os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "sentiment"
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    machine = setting()
+    machine = setting() | {"load average when it began": f"{load:.1f}"}  # above the threads: others were at work
     threads = torch.get_num_threads()
     page = render(speeds, machine, threads=threads, rounds=options.rounds)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from model.finetune.classify.run import Progress, TrainingCancelled, train_head
 from model.finetune.classify.settings import ClassifySettings
 from model.finetune.settings import SettingsError
 from model.interface import InvalidRequest, SamplingParams
-from model.open_engine import open_engine
+from model.open_engine import DEMO_CHECKPOINT, open_engine
 
 SUBJECTS = ("fox", "dog", "capital", "times", "brown fox", "lazy dog")
 WORDS = {"good": ("quick", "Paris", "great"), "bad": ("lazy", "wrong", "slow"), "unsure": ("they say", "so", "hm")}
@@ -153,6 +153,17 @@ def test_a_running_engine_is_used_and_stays_open(
     assert len(engine.classify(["the fox is quick"])[0]) == 3
     with pytest.raises(SettingsError, match=r"^method='lora' trains weights of its own and not a running engine's"):
         train_head(settings(method="lora", output=chosen.output.with_name("other")), engine=engine)
+
+
+def test_wherever_the_process_runs(
+    settings: Train, opened: Callable[[Path | str], LocalEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine names a folder of the project from the project's root."""
+    engine = opened(DEMO_CHECKPOINT)
+    assert not Path(engine.info.source).is_absolute()
+    monkeypatch.chdir(tmp_path)
+    trained = train_head(settings(model=engine.info.source), engine=engine)
+    assert len(opened(trained.folder).classify(["What a film!"])[0]) == 3
 
 
 @pytest.mark.parametrize("method", ["probe", "lora"])
