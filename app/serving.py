@@ -190,13 +190,13 @@ class AppServer(uvicorn.Server):
             logger.exception("the application could not be started")
             self._fail(f"the application could not be started ({type(error).__name__}: {error})")
             return
-        self._engines = engines
-        self._service = app.state.service
-        self._door.app = app
         # What is there by now stays: the collector would look through it all again and again, and while it does (0.2 s)
         # nobody is answered.
         gc.collect()
         gc.freeze()
+        self._engines = engines
+        self._service = app.state.service
+        self._door.app = app
         self._say_ready(engines)
 
     async def _live(self, app: FastAPI, entered: asyncio.Event) -> None:

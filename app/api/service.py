@@ -22,10 +22,9 @@ PRIORITIES: dict[str, Priority] = {"interactive": "interactive", "batch": "batch
 class ServedModel:
     """One engine, who may come in to it, and how its replies begin."""
 
-    def __init__(self, engine: Engine, options: ApiOptions) -> None:
+    def __init__(self, engine: Engine, *, max_queue: int) -> None:
         self.engine = engine
-        self.options = options
-        self.gate = Gate(num_running=engine.info.max_num_requests, max_queue=options.max_queue)
+        self.gate = Gate(num_running=engine.info.max_num_requests, max_queue=max_queue)
 
     @property
     def name(self) -> str:
@@ -60,7 +59,9 @@ class Service:
 
     def __init__(self, engines: Sequence[Engine], options: ApiOptions) -> None:
         self.options = options
-        self.models = {name: ServedModel(engine, options) for name, engine in by_name(engines).items()}
+        self.models = {
+            name: ServedModel(engine, max_queue=options.max_queue) for name, engine in by_name(engines).items()
+        }
         self.default = self.models[engines[0].info.model_name]
         self.counters = Counters()
         self.started = int(time.time())
@@ -73,8 +74,10 @@ class Service:
         """
         if name is None:
             return self.default
+        if name in self.models:
+            return self.models[name]
         for model in self.models.values():
-            if name in (model.name, model.engine.info.source):
+            if name == model.engine.info.source:
                 return model
         known = ", ".join(map(repr, self.models))
         raise ApiError(
