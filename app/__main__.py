@@ -131,7 +131,9 @@ def _say_ready(engines: Sequence[Engine], listener: socket.socket) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m app", description="Chat with models in the browser, and serve them.", allow_abbrev=False
+        prog="python -m app",
+        description="Chat with models in the browser, and serve them. `python -m app classify --help`: classify texts.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--checkpoint",

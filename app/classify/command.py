@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO
 
 from app.classify.answers import AnswersWriter
 from app.classify.batch import Batch, Progress, rows_in_flight
@@ -55,7 +54,8 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     with ExitStack() as files:
         if options.input == STDIO:
-            source = cast(io.BufferedReader, sys.stdin.buffer)
+            # Not sys.stdin's own reader: a thread may still wait for it when the interpreter ends, which would crash.
+            source = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
             size = None
         else:
             source = files.enter_context(Path(options.input).open("rb"))
@@ -77,9 +77,8 @@ def _run(options: argparse.Namespace) -> int:
         )
         files.callback(engine.close)
         output = _output(options, files)
-        loop = asyncio.new_event_loop()
-        files.callback(loop.close)
-        classifier = loop.run_until_complete(_classifier(engine, options, labels))
+        runner = files.enter_context(asyncio.Runner())
+        classifier = runner.run(_classifier(engine, options, labels))
         writer = AnswersWriter(
             output,
             format=options.output_format,
@@ -96,16 +95,17 @@ def _run(options: argparse.Namespace) -> int:
             size=size,
             together=1 if size is None else 32,
         )
-        progress = loop.run_until_complete(_run_batch(batch, output, quiet=options.quiet))
+        progress = runner.run(_run_batch(batch, output, quiet=options.quiet))
     return EXIT_SOME_NOT_ANSWERED if progress.num_not_answered else 0
 
 
 async def _run_batch(batch: Batch, output: TextIO, *, quiet: bool) -> Progress:
     shows = sys.stderr.isatty() and not quiet
-    async for progress in batch.reports():
-        output.flush()
-        if shows:
-            print(f"\r{progress_text(progress):<78}", end="\n" if progress.is_finished else "", file=sys.stderr)
+    async with aclosing(batch.reports()) as reports:
+        async for progress in reports:
+            output.flush()
+            if shows:
+                print(f"\r{progress_text(progress):<78}", end="\n" if progress.is_finished else "", file=sys.stderr)
     output.flush()
     return batch.progress
 

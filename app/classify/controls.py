@@ -23,11 +23,12 @@ EXPLAINED = """
 A label's **whole probability** is lower the longer the label is. **Per character** and **per token** divide its
 logarithm by the label's length, so that long labels have a chance; the probabilities shown are then flatter.
 
-**Gain over the question alone** (pointwise mutual information) asks how much likelier the text makes the label than it
-is after the question without the text. It takes away that some labels are common words and others rare ones.
+**Gain over the question alone** (pointwise mutual information, Holtzman et al. 2021) asks how much likelier the text
+makes the label than it is after the question without the text. It takes away that some labels are common words and
+others rare ones.
 
-**Calibration** divides by the probabilities that texts get which say nothing, such as N/A, and so takes away what the
-prompt and its examples prefer. With PMI and one such text the question alone cancels out.
+**Calibration** (Zhao et al. 2021) divides by the probabilities that texts get which say nothing, such as N/A, and so
+takes away what the prompt and its examples prefer. With PMI and one such text the question alone cancels out.
 
 Where several labels may hold, each is a question of its own: the probability is that of yes against no.
 """

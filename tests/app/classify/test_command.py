@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,23 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ScriptedEngine]]:
     return engines
 
 
-def give(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(text.encode()))))
+@pytest.fixture
+def give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Puts a text on standard input."""
+    with ExitStack() as files:
+
+        def put(text: str) -> None:
+            path = tmp_path / "stdin"
+            path.write_text(text)
+            monkeypatch.setattr(sys, "stdin", files.enter_context(path.open()))
+
+        yield put
 
 
 def test_lines_in_and_json_out(
-    opened: list[Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    opened: list[Any], give: Callable[[str], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    give(monkeypatch, "qq\nyy\n")
+    give("qq\nyy\n")
     assert main(["classify", "--labels", "good,bad", "--checkpoint", "somewhere"]) == 0
     out, err = capfd.readouterr()
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["good", "bad"]
@@ -97,10 +107,10 @@ def test_wrong_options_are_one_sentence(
     status: int,
     message: str,
     opened: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
+    give: Callable[[str], None],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    give(monkeypatch, "x\n")
+    give("x\n")
     try:
         got: int | str | None = main(["classify", *arguments])
     except SystemExit as ended:
@@ -120,14 +130,16 @@ def test_the_input_is_not_written_over(opened: list[Any], tmp_path: Path, capsys
 
 
 @pytest.mark.slow
-def test_a_line_is_answered_before_the_next_one_comes() -> None:
+def test_a_line_is_answered_before_the_next_one_comes_and_ctrl_c_ends_it() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "classify", "--labels", "Positive,Negative", "--device", "cpu"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stderr is not None
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -135,9 +147,9 @@ def test_a_line_is_answered_before_the_next_one_comes() -> None:
             process.stdin.write(f"{text}\n")
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["label"] == label
-        process.stdin.close()
-        assert process.wait(20) == 0
+        process.send_signal(signal.SIGINT)  # while it waits for the next line
+        assert process.wait(20) == 130
+        assert process.stderr.read() == ""
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.communicate()
