@@ -69,6 +69,11 @@ def header_html(info: EngineInfo) -> str:
     return f'{header}<p class="notice" role="note">{html.escape(info.notice)}</p>'
 
 
+def title_html(title: str, about: str) -> str:
+    """A page's heading and a sentence on what it is for; plain texts."""
+    return f'<header class="page-title"><h1>{html.escape(title)}</h1><p>{html.escape(about)}</p></header>'
+
+
 def problem_html(error: Exception) -> str:
     """Why something was not done, for a `gr.Markdown` of the class `problem`, which is hidden while it is empty."""
     return f'<p role="alert">{html.escape(str(error))}</p>'

@@ -14,10 +14,12 @@ from app.leaderboard.report import report_markdown
 from app.leaderboard.scores import Choice, Leaderboard, Score, read_leaderboard
 from app.leaderboard.scores_csv import scores_csv
 from app.leaderboard.view import boards_html
-from app.look import problem_html
+from app.look import problem_html, title_html
 from model.interface import InvalidRequest
 
 Updates = dict[Any, Any]
+
+ABOUT = "What was measured here, with 95 % intervals, and what others published. A score leads to its items."
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -32,6 +34,7 @@ class _LeaderboardPage:
     def __init__(self, context: AppContext) -> None:
         self.results = context.results
         with gr.Column(elem_id="leaderboard"):
+            gr.Markdown(title_html("Leaderboard", ABOUT), sanitize_html=False)
             self.problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
             with gr.Row():
                 self.filters = {

@@ -10,7 +10,7 @@ import gradio as gr
 
 from app.context import AppContext
 from app.links import address
-from app.look import problem_html
+from app.look import problem_html, title_html
 from app.samples.query import SHOW, SHOW_PAIR, Query, find
 from app.samples.runs import Run, list_runs
 from app.samples.view import count_text, page_html
@@ -18,6 +18,7 @@ from model.interface import InvalidRequest
 
 Updates = dict[Any, Any]
 
+ABOUT = "Every recorded item with its exact prompt, output and verdict, of one run or of two side by side."
 NO_RUN, ALL_TASKS, FIRST_METRIC = ("none", ""), ("all tasks", ""), ("each task's first metric", "")
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -33,6 +34,7 @@ class _Samples:
     def __init__(self, context: AppContext) -> None:
         self.results = context.results
         with gr.Column(elem_id="samples"):
+            gr.Markdown(title_html("Samples", ABOUT), sanitize_html=False)
             with gr.Row():
                 self.run = gr.Dropdown([], value=None, label="Run A", min_width=260, scale=2)
                 self.against = gr.Dropdown([NO_RUN], value="", label="Run B (to compare with)", min_width=260, scale=2)

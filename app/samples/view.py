@@ -85,7 +85,7 @@ def _answer(whose: str, item: Item) -> str:
 
 
 def _text(title: str, text: str) -> str:
-    return f'<h4>{title}</h4><pre tabindex="0" role="region" aria-label="{title}">{_lines(text)}</pre>'
+    return f'<h2>{title}</h2><pre tabindex="0" role="region" aria-label="{title}">{_lines(text)}</pre>'
 
 
 def _lines(text: str) -> str:

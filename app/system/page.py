@@ -7,6 +7,7 @@ from functools import partial
 import gradio as gr
 
 from app.context import AppContext
+from app.look import title_html
 from app.system.history import EVERY_S, LoadHistory, stats_of
 from app.system.view import facts_html, heading_html, load_html
 from model.interface import Engine
@@ -25,6 +26,7 @@ def build_page(context: AppContext) -> None:
 
     loads = []
     with gr.Column(elem_id="system"):
+        gr.Markdown(title_html("System", "What runs here and why, and how busy it is, live."), sanitize_html=False)
         for name, engine in context.engines.items():
             gr.Markdown(heading_html(engine.info), sanitize_html=False, latex_delimiters=[])
             loads.append(gr.Markdown(partial(load, name, engine), sanitize_html=False, latex_delimiters=[]))

@@ -15,7 +15,7 @@ import gradio as gr
 from app.chat.settings import ChatSettings
 from app.context import AppContext
 from app.downloads import offer
-from app.look import problem_html
+from app.look import problem_html, title_html
 from app.tokens.asking import score, write
 from app.tokens.controls import answer_controls
 from app.tokens.document import Document, make_document
@@ -27,6 +27,7 @@ from model.interface import Engine, EngineError
 
 Updates = dict[Any, Any]
 
+ABOUT = "How probable each token of a text is to a model, what else it thought of, and how each model splits the text."
 TYPED, WRITTEN = "typed", "written by the model"
 RAW, CHAT = "raw text", "chat format"
 RESULT_LIFE_S = 3600  # how long a closed tab's result is kept
@@ -68,6 +69,7 @@ class _Tokens:
         self.stops: dict[str, asyncio.Event] = {}  # of the browser tabs that are being answered
         self.result = gr.State(None, time_to_live=RESULT_LIFE_S)
         self.start = gr.State(0)
+        gr.Markdown(title_html("Tokens", ABOUT), sanitize_html=False)
         with gr.Row(elem_id="tokens"):
             with gr.Column(scale=1, min_width=300, elem_id="tokens-controls"):
                 self._controls(context)

@@ -73,7 +73,7 @@ def _one(one: Tokenisation) -> str:
     more = f"<p>The first {MOST_ROWS:,} are shown; the CSV file has all.</p>" if count > MOST_ROWS else ""
     name = escape(one.model_name)
     return (
-        f'<section aria-label="Tokens of {name}"><h3>{name}</h3>'
+        f'<section aria-label="Tokens of {name}"><h2>{name}</h2>'
         f"<p>{escape(one.family)} family, vocabulary of {one.vocab_size:,}. <strong>{count:,} "
         f"{'token' if count == 1 else 'tokens'}</strong>{per_token}.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Table of tokens"><table><thead><tr><th>Place</th>'

@@ -105,7 +105,7 @@ def _legend() -> str:
 def _tokens_html(part: Part, tokens: Sequence[ScoredToken], tokenizer: Tokenizer, first: int) -> str:
     buttons = "".join(_buttons(tokens, tokenizer, first))
     title = _TITLES[part]
-    return f'<h3>{title}</h3><div class="tokens" role="group" aria-label="Tokens of the {part}">{buttons}</div>'
+    return f'<h2>{title}</h2><div class="tokens" role="group" aria-label="Tokens of the {part}">{buttons}</div>'
 
 
 def _buttons(tokens: Sequence[ScoredToken], tokenizer: Tokenizer, first: int) -> Iterator[str]:
