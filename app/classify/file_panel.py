@@ -68,7 +68,7 @@ class FilePanel:
         self._connect()
 
     def _connect(self) -> None:
-        looked_at = [self.problem, self.preview, self.column, self.start, self.upload]
+        looked_at = [self.problem, self.preview, self.column, self.start, self.upload, self.answers]
         how = [self.upload, self.encoding, self.delimiter, self.column]
         self.file.upload(self._take, [self.file, *how], looked_at, **_QUIET)
         for event in (self.encoding.change, self.delimiter.change):
@@ -88,7 +88,8 @@ class FilePanel:
     def _take(self, path: str, before: Path | None, encoding: str, delimiter: str, column: str | None) -> Updates:
         if before is not None and before != Path(path):
             _delete(before)
-        return {self.upload: Path(path)} | self._look(Path(path), encoding, delimiter, column)
+        answers = "jsonl" if SUFFIXES.get(Path(path).suffix.lower()) == "jsonl" else "csv"
+        return {self.upload: Path(path), self.answers: answers} | self._look(Path(path), encoding, delimiter, column)
 
     def _forget(self, path: Path | None) -> Updates:
         _delete(path)
@@ -204,9 +205,10 @@ def progress_html(progress: Progress, state: Literal["running", "stopped", "done
     """A bar and the same in words."""
     share = 100 * (progress.done or 0.0)
     told = {"running": "", "stopped": "Stopped: the file of answers ends here. ", "done": "Done: "}[state]
+    role = "" if state == "running" else ' role="status"'  # spoken by a screen reader once, not four times a second
     return (
         f'<progress max="100" value="{share:.1f}" aria-label="Rows classified"></progress>'
-        f'<p role="status">{told}{html.escape(progress_text(progress))}</p>'
+        f"<p{role}>{told}{html.escape(progress_text(progress))}</p>"
     )
 
 
