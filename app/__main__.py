@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.accounts import Accounts, AccountsError
 from app.store import Database, StoreError, default_data_folder
 
 # Read when gradio and huggingface_hub are imported: nothing this program does is reported to anyone.
@@ -40,10 +41,19 @@ def main(arguments: list[str] | None = None) -> int:
         return classify(arguments[1:])
     options = _parse(arguments)
     if not options.allow_remote and not _is_loopback(options.host):
-        return _fail(
-            f"--host {options.host} lets other machines use this model without a password: "
-            "add --allow-remote if you want that, or use 127.0.0.1"
-        )
+        unguarded = [
+            *(["--auth FILE for the pages"] if options.auth is None and not options.no_page else []),
+            *(["--api-key-file FILE for the API"] if options.api_key is None else []),
+        ]
+        if unguarded:
+            return _fail(
+                f"--host {options.host} lets other machines use this model without a password: add "
+                f"{' and '.join(unguarded)}, add --allow-remote if you want that, or use 127.0.0.1"
+            )
+    try:
+        accounts = None if options.auth is None else Accounts(options.auth)
+    except AccountsError as error:
+        return _fail(str(error))
     try:
         listener = _listen(options.host, options.port)
     except OSError as error:
@@ -54,16 +64,21 @@ def main(arguments: list[str] | None = None) -> int:
     with listener:
         try:
             if options.no_page:
-                return _serve(options, listener, None)
+                return _serve(options, listener)
             with contextlib.closing(Database(options.data_folder / DATABASE_NAME)) as database:
-                return _serve(options, listener, database)
+                return _serve(options, listener, database, accounts)
         except StoreError as error:
             return _fail(str(error))
         except KeyboardInterrupt:  # before the server takes it
             return 130
 
 
-def _serve(options: argparse.Namespace, listener: socket.socket, database: Database | None) -> int:
+def _serve(
+    options: argparse.Namespace,
+    listener: socket.socket,
+    database: Database | None = None,
+    accounts: Accounts | None = None,
+) -> int:
     from app.api.options import ApiOptions
     from app.api.request_log import start_logging
     from app.serving import AppServer
@@ -101,6 +116,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket, database: Datab
             api_options,
             with_pages=not options.no_page,
             database=database,
+            accounts=accounts,
             heads=options.data_folder / HEADS_NAME,
         )
 
@@ -159,7 +175,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not each model's own")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes a free one")
-    parser.add_argument("--allow-remote", action="store_true", help="let --host be an address others can reach")
+    parser.add_argument("--allow-remote", action="store_true", help="let others in without a password or key")
+    parser.add_argument(
+        "--auth",
+        metavar="FILE",
+        type=Path,
+        help="pages ask for a login; `python -m app.accounts FILE NAME` makes the file",
+    )
     parser.add_argument("--no-page", action="store_true", help="serve the API only, without pages")
     parser.add_argument(
         "--data-folder",

@@ -47,10 +47,12 @@ class AppContext:
         engine = self.default if name is None else self.engines.get(name)
         if engine is None:
             raise InvalidRequest(f"the model {name!r} is not here: use {' or '.join(self.engines)}")
-        num_waiting = engine.stats().num_waiting
-        if num_waiting >= self.max_waiting:
+        stats, info = engine.stats(), engine.info
+        would_wait = stats.num_waiting > 0 or stats.num_running >= info.max_num_requests
+        if would_wait and stats.num_waiting >= self.max_waiting:
             raise InvalidRequest(
-                f"the queue of {engine.info.model_name} is full ({num_waiting} requests wait): try again in a moment"
+                f"{info.model_name} is busy: {stats.num_running} requests run and {stats.num_waiting} wait already, so "
+                "try again in a moment"
             )
         return engine
 

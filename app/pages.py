@@ -42,14 +42,15 @@ PAGES: tuple[PageEntry, ...] = (
 """The first is the page at `/`."""
 
 
-def build_pages(context: AppContext) -> gr.Blocks:
+def build_pages(context: AppContext, *, has_login: bool = False) -> gr.Blocks:
     """All pages, ready to be mounted."""
+    links = [("Log out", "/logout")] if has_login else []
     first, *others = PAGES
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_LIFE) as blocks:
-        _build(first, context)
+        _build(first, context, links)
     for page in others:
         with blocks.route(page.name, page.path):
-            _build(page, context)
+            _build(page, context, links)
     # Requests wait in the engines' queues, where they can be stopped and say so, never in Gradio's.
     running = sum(engine.info.max_num_requests for engine in context.engines.values())
     blocks.max_threads = max(blocks.max_threads, 4 * running, 256)
@@ -57,6 +58,6 @@ def build_pages(context: AppContext) -> gr.Blocks:
     return blocks
 
 
-def _build(page: PageEntry, context: AppContext) -> None:
-    gr.Navbar(main_page_name=PAGES[0].name)
+def _build(page: PageEntry, context: AppContext, links: list[tuple[str, str]]) -> None:
+    gr.Navbar(links, main_page_name=PAGES[0].name)
     page.build(context)

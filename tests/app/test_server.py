@@ -59,7 +59,19 @@ def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 def test_other_machines_are_let_in_only_when_asked_for(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--host", host]) == 1
-    assert "--allow-remote" in capsys.readouterr().err
+    assert "add --auth FILE for the pages and --api-key-file FILE for the API, add --allow" in capsys.readouterr().err
+
+
+def test_pages_with_a_login_still_need_a_key_for_the_api(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    users = tmp_path / "users.txt"
+    assert main(["--host", "192.0.2.1", "--auth", str(users)]) == 1
+    assert "add --api-key-file FILE for the API, add --allow-remote" in capsys.readouterr().err
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    assert main(["--host", "192.0.2.1", "--auth", str(users), "--api-key-file", str(key)]) == 1
+    assert "the file of accounts" in capsys.readouterr().err
+    assert main(["--host", "192.0.2.1", "--no-page", "--api-key-file", str(key)]) == 1
+    assert "port 7860 of 192.0.2.1 cannot be used" in capsys.readouterr().err
 
 
 def test_a_data_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

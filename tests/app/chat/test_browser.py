@@ -131,14 +131,19 @@ def test_a_failing_request_says_so_and_the_next_one_works(open_tab: OpenTab) -> 
 
 @pytest.mark.parametrize("ttft_s", [0.0, 30.0], ids=["writing", "reading"])
 def test_closing_the_tab_frees_the_engine(open_tab: OpenTab, ttft_s: float) -> None:
-    engine = ScriptedEngine(lambda prompt: LONG_ANSWER, tokens_per_s=50, ttft_s=ttft_s)
-    tab = open_tab(engine)
+    engine = ScriptedEngine(lambda prompt: LONG_ANSWER, tokens_per_s=50, ttft_s=ttft_s, max_num_requests=1)
+    tab, queued = open_tab(engine), open_tab(engine)
     tab.ask("Hello?")
     engine.wait_for(lambda stats: stats.num_running == 1)
+    queued.ask("Hello?")
+    queued.facts.filter(has_text="Waiting").wait_for()
     tab.facts.wait_for()
+    queued.page.close()
+    assert engine.wait_for(lambda stats: stats.num_waiting == 0, timeout=2) < 1
+    assert engine.stats().num_running == 1
     tab.page.close()
     assert engine.wait_for(is_idle, timeout=2) < 1
-    assert engine.stats().num_aborted == 1
+    assert engine.stats().num_aborted == 2
 
 
 def test_many_tabs_of_one_browser_can_be_answered_and_stopped(open_tab: OpenTab) -> None:
