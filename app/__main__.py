@@ -188,7 +188,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         type=Path,
         default=default_data_folder(),
-        help="where conversations are kept (%(default)s)",
+        help="where conversations and votes are kept (%(default)s)",
     )
     parser.add_argument(
         "--api-key-file",

@@ -261,7 +261,10 @@ class Dialogue:
         except InvalidRequest as error:
             return self.problem_of(error) | self._show(conversation)
         owner = self._context.owner(request)
-        self._library.store.update(owner, before)
+        if before.turns:
+            self._library.store.update(owner, before)
+        else:
+            self._library.store.delete(owner, before.identity)
         text = f"{question}\n{typed}" if typed.strip() else question
         shown = self._show(before) | self._library.show(owner, words, before.identity)
         return shown | {self._box: gr.update(value=text), self.problem: ""}

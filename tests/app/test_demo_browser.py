@@ -17,28 +17,51 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+from app.pages import PAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = "model/demo/persimmon-demo"
+LONGEST_WAIT_S = 6.0  # for a page on a cold browser: 2 s on two idle cores, and continuous integration is not idle
+
+WATCHED = """
+import ipaddress, os, runpy, sys
+
+def note(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.connect"):
+        where = arguments[1] if event == "socket.connect" else arguments
+        host = where[0] if isinstance(where, tuple) else where
+        try:
+            is_here = host is None or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            is_here = str(host).startswith("/")
+        if not is_here:
+            print(event, arguments, file=open(os.environ["CALLS"], "a"), flush=True)
+
+sys.addaudithook(note)
+runpy.run_module("app", run_name="__main__")
+"""
+"""The program, noting every name it looks up and every other host it connects to."""
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running program and its address."""
-    folder = str(tmp_path_factory.mktemp("data"))
+    folder = tmp_path_factory.mktemp("data")
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "app", "--checkpoint", CHECKPOINT),
-            *("--port", "0", "--device", "cpu", "--data-folder", folder),
+            *(sys.executable, "-c", WATCHED, "--checkpoint", CHECKPOINT),
+            *("--port", "0", "--device", "cpu", "--data-folder", str(folder)),
         ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "CALLS": str(folder / "calls.txt")},
     )
     guard = threading.Timer(120, process.kill)
     guard.start()
@@ -54,12 +77,33 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproce
     guard.cancel()
     process.kill()
     process.wait()
+    assert not (folder / "calls.txt").exists(), (folder / "calls.txt").read_text()
 
 
 def health(address: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{address}/health", timeout=10) as reply:
         state: dict[str, Any] = json.load(reply)["models"][0]
     return state
+
+
+def test_a_tour_of_all_pages(program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any]) -> None:
+    """Each page is there within seconds, fits a phone, and has no finding of axe that is critical."""
+    _, address = program
+    for entry in PAGES:
+        start = time.monotonic()
+        tab = open_tab(address, path=entry.path)
+        tab.page.get_by_role("link", name=entry.name, exact=True).wait_for()
+        tab.page.locator("main button, main input, main textarea").first.wait_for()
+        assert time.monotonic() - start < LONGEST_WAIT_S, entry.name
+        tab.page.wait_for_timeout(500)
+        found = Axe().run(tab.page).response["violations"]
+        critical = {one["id"]: [node["html"] for node in one["nodes"]] for one in found if one["impact"] == "critical"}
+        assert critical == {}, entry.name
+        tab.page.set_viewport_size({"width": 390, "height": 844})
+        tab.page.wait_for_timeout(200)
+        widest = tab.page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)")
+        assert widest <= 390, entry.name
+        tab.page.close()
 
 
 def test_the_bundled_model_answers_stops_and_ends(
