@@ -44,7 +44,7 @@ PAGES: tuple[PageEntry, ...] = (
 
 def build_pages(context: AppContext, *, has_login: bool = False) -> gr.Blocks:
     """All pages, ready to be mounted."""
-    links = [("Log out", "/logout")] if has_login else []
+    links = [("Log out", "logout")] if has_login else []
     first, *others = PAGES
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_LIFE) as blocks:
         _build(first, context, links)

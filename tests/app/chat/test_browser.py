@@ -249,16 +249,21 @@ def test_hostile_output_runs_nothing_and_calls_nobody(open_tab: OpenTab, listene
         f"{address}/autolink'><img src='{address}/after-autolink' id='bait'>",
         f"[x]({address}/link '<img src={address}/in-title>') ![<img src={address}/in-alt>]({address}/img-2)",
         f"$$\\includegraphics{{{address}/latex}} \\href{{javascript:window.ran=6}}{{x}}$$",
+        "<img src='data:image/svg+xml,<svg onload=window.ran=7>'> [x](data:text/html,<script>window.ran=8</script>)",
+        "\0\x07\x08\x1b[31m\u202eright to left\u202c\u2028\ufeff\x85",
+        "h" * 20_000,
     )
-    engine = ScriptedEngine(lambda prompt: "\n\n".join(attacks))
+    engine = ScriptedEngine(lambda prompt: "\n\n".join(attacks), context_length=60_000)
     tab = open_tab(engine)
     tab.page.get_by_label("Max tokens").fill("")
     tab.ask("\n\n".join(attacks))
     tab.wait_until_done()
-    tab.page.wait_for_timeout(500)
+    for button in ("Rename", "Export", "Delete"):  # which show its title
+        tab.button(button).click()
+        tab.page.wait_for_timeout(300)
     for link in tab.answers.locator("a").all():
         assert (link.get_attribute("href") or "").startswith(("http", "#")) or not link.get_attribute("href")
-    assert tab.page.locator("#bait, #conversation form, #conversation iframe, #conversation script").count() == 0
+    assert tab.page.locator("#bait, main form, main iframe, main script, main object, main svg image").count() == 0
     assert tab.page.evaluate("window.ran") is None
 
     # What the sanitiser may let through some day is still stopped by the browser.
