@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import html
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -34,7 +36,7 @@ class TrainPanel:
     def __init__(self, context: AppContext, controls: Controls) -> None:
         self._context = context
         self._controls = controls
-        self._root = context.heads or Path(tempfile.mkdtemp(prefix="heads-"))
+        self._root = context.heads or _until_the_end()
         attach_kept(context.engines.values(), self._root)
         gr.Markdown(
             "A head is one matrix on what the model has understood of a text, fitted to texts that you have labelled: "
@@ -109,3 +111,10 @@ class TrainPanel:
 
     def _at_work(self, working: bool) -> Updates:
         return {self.train: gr.update(interactive=not working), self.stop: gr.update(interactive=working)}
+
+
+def _until_the_end() -> Path:
+    """A folder that is gone when the process has ended."""
+    folder = Path(tempfile.mkdtemp(prefix="heads-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
