@@ -96,8 +96,12 @@ async def write(
             if stop.is_set():
                 stream.abort()
                 continue
-            what = f"Writing, {num_tokens:,} tokens" if num_tokens else "Reading the prompt"
-            yield f"{what}, {time.perf_counter() - started:.1f} s{'' if num_tokens else _queue(engine)}"
+            place = stream.place()
+            if num_tokens:
+                what = f"Writing, {num_tokens:,} tokens"
+            else:
+                what = "Reading the prompt" if place is None else f"Waiting, place {place:,} in the queue"
+            yield f"{what}, {time.perf_counter() - started:.1f} s"
     finally:
         stream.abort()
 

@@ -65,6 +65,7 @@ class _Tokens:
     """The page's components and the handlers of their events."""
 
     def __init__(self, context: AppContext) -> None:
+        self.context = context
         self.engines = context.engines
         self.stops: dict[str, asyncio.Event] = {}  # of the browser tabs that are being answered
         self.result = gr.State(None, time_to_live=RESULT_LIFE_S)
@@ -165,7 +166,7 @@ class _Tokens:
         yield {self.problem: problem, self.progress: ended} | self._is_running(False)
 
     async def _results(self, asked: Asked, stop: asyncio.Event) -> AsyncGenerator[Updates]:
-        engine, num_top = self.engines[asked.model], int(asked.num_top)
+        engine, num_top = self.context.engine(asked.model), int(asked.num_top)
         document = await asyncio.to_thread(asked.document, engine)
         if asked.how == WRITTEN:
             ends = engine.chat_template.stop if asked.text_format == CHAT else ()
