@@ -62,7 +62,7 @@ class Duel:
         return a, b
 
     async def updates(self) -> AsyncIterator[Pair]:
-        """Both answers as they grow: a pair at once, at least one every half second, at most 12 a second, and always
+        """Both answers as they grow: a pair at once, at least one every half second, at most ten a second, and always
         the final one. Leaving it ends both."""
         latest = [Answer() for _ in self._streams]
         changed = asyncio.Event()

@@ -17,6 +17,7 @@ from model.interface import EngineError, InvalidRequest
 Updates = dict[Any, Any]
 
 MOST_UNDONE = 50
+GO, STOP = "Go on", "Stop writing"
 
 
 class CompletionTab:
@@ -35,9 +36,9 @@ class CompletionTab:
         self._facts = gr.Markdown("", elem_id="text-facts")
         self._problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
         with gr.Row(elem_id="text-actions"):
-            self._go = gr.Button("Go on", variant="primary", elem_id="go-on", scale=0, min_width=120)
+            self._go = gr.Button(GO, variant="primary", elem_id="go-on", scale=0, min_width=120)
             self._stop_button = gr.Button(
-                "Stop writing", variant="stop", elem_id="stop-text", scale=0, min_width=120, visible=False
+                STOP, variant="stop", elem_id="stop-text", scale=0, min_width=120, visible=False
             )
             self._back = gr.Button("Take back", elem_id="take-back", scale=0, min_width=120)
 
@@ -74,9 +75,10 @@ class CompletionTab:
                 self._go: gr.update(visible=False),
                 self._stop_button: gr.update(visible=True),
             }
+            same: Updates = {self._problem: "", self._go: GO, self._stop_button: STOP}  # as in `Dialogue._write`
             async for answer in stream.updates():
                 facts = " · ".join(answer_facts(answer, names_model=len(self._context.engines) > 1))
-                updates = first | {self._text: answer.text, self._facts: facts}
+                updates = same | first | {self._text: answer.text, self._facts: facts}
                 first = {}
                 if answer.is_final:
                     self._live.remove(tab, stream)

@@ -48,6 +48,7 @@ LATEX_DELIMITERS = [
     {"left": "\\(", "right": "\\)", "display": False},
 ]
 
+SEND, STOP = "Send", "Stop"
 STILL_WRITING = "an answer is still being written: wait for its end or press Stop"
 
 
@@ -74,8 +75,8 @@ class Dialogue:
                 elem_id="message",
                 scale=5,
             )
-            self._send_button = gr.Button("Send", variant="primary", elem_id="send", scale=0, min_width=84)
-            self._stop_button = gr.Button("Stop", variant="stop", elem_id="stop", scale=0, min_width=84, visible=False)
+            self._send_button = gr.Button(SEND, variant="primary", elem_id="send", scale=0, min_width=84)
+            self._stop_button = gr.Button(STOP, variant="stop", elem_id="stop", scale=0, min_width=84, visible=False)
         with gr.Row(elem_id="below-box"):
             self._meter = gr.Markdown(
                 meter_html(0, context.default.info.context_length), elem_id="context-meter", sanitize_html=False
@@ -88,7 +89,6 @@ class Dialogue:
             self.problem,
             self._send_button,
             self._stop_button,
-            self._meter,
         ]
 
     def connect(self, library: LibraryPanel, controls: Controls) -> None:
@@ -226,18 +226,27 @@ class Dialogue:
         answered = asked.answered(stream.cut())
         try:
             store.add(owner, asked)
+            listed = self._library.show(owner, words, asked.identity)
             first: Updates = {
                 self.problem: "",
                 self._send_button: gr.update(visible=False),
                 self._stop_button: gr.update(visible=True),
                 **({self._box: gr.update(value="")} if clear_box else {}),
-                **self._library.show(owner, words, asked.identity),
+                **listed,
+            }
+            # An output that is left out costs Gradio a new component every time, its own value again next to nothing.
+            same: Updates = {
+                self.problem: "",
+                self._send_button: SEND,
+                self._stop_button: STOP,
+                self._library.listed: asked.identity,
+                self._library.note: listed[self._library.note],
             }
             async for answer in stream.updates():
                 if stream.discarded:
                     return
                 answered = asked.answered(answer)
-                updates = first | {self.chatbot: self._messages(answered)}
+                updates = same | first | {self.chatbot: self._messages(answered)}
                 if first or answer.is_final:
                     updates[self.conversation] = answered
                 if answer.is_final:

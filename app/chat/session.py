@@ -16,7 +16,7 @@ from app.chat.settings import ChatSettings
 from model.interface import Completion, Engine, EngineError, StreamChunk
 
 LONGEST_WAIT_S = 0.5  # Gradio notices a closed tab only when a handler yields
-SHORTEST_BETWEEN_UPDATES_S = 1 / 12  # more often costs server time that no reader sees
+SHORTEST_BETWEEN_UPDATES_S = 1 / 10  # more often costs server time that no reader sees
 
 
 class TextStream:
@@ -65,7 +65,7 @@ class TextStream:
         self.stop()
 
     async def updates(self) -> AsyncIterator[Answer]:
-        """The answer as it grows: one at once, at least one every half second, at most 12 a second, and always the
+        """The answer as it grows: one at once, at least one every half second, at most ten a second, and always the
         final one. Leaving it aborts the request."""
         shown_at = float("-inf")
         is_changed = True

@@ -26,7 +26,7 @@ def duel(*engines: ScriptedEngine, max_tokens: int | None = None) -> Duel:
 
 
 @pytest.mark.asyncio
-async def test_both_stream_together_at_most_twelve_times_a_second() -> None:
+async def test_both_stream_together_at_most_ten_times_a_second() -> None:
     fast = ScriptedEngine(lambda prompt: LONG, tokens_per_s=300)
     slow = ScriptedEngine(lambda prompt: LONG, tokens_per_s=100)
     running = duel(fast, slow, max_tokens=100)

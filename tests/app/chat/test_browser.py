@@ -219,6 +219,7 @@ def test_an_answer_is_shown_as_it_was_written(open_tab: OpenTab) -> None:
     tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab.ask("Show <em>me</em>")
     tab.wait_until_done()
+    tab.answers.filter(has_text="Then").wait_for()  # code is coloured, and shown, a little later than the facts
     shown = tab.answers.inner_text()
     assert shown.startswith("First line\nsecond <b>line</b>")
     assert "    return 2 * x" in shown

@@ -198,7 +198,7 @@ async def test_a_text_goes_on_without_a_chat_format() -> None:
 
 
 @pytest.mark.asyncio
-async def test_updates_are_at_most_twelve_a_second_and_the_last_text_is_shown() -> None:
+async def test_updates_are_at_most_ten_a_second_and_the_last_text_is_shown() -> None:
     engine = ScriptedEngine(lambda prompt: "x" * 1000, tokens_per_s=1000)
     start = time.perf_counter()
     updates = await read(AnswerStream(engine, ASKED, ChatSettings(max_tokens=1000)))
