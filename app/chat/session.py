@@ -6,6 +6,7 @@ whoever shows it can notice that nobody looks any more, and it always aborts the
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -15,6 +16,9 @@ from app.chat.conversation import Answer, Conversation, Outcome
 from app.chat.settings import ChatSettings
 from model.interface import Completion, Engine, EngineError, StreamChunk
 
+STREAMS_AT_FULL_RATE, LARGEST_SLOWDOWN = 12, 2.0
+"""Where more are shown at once, each is updated more rarely, down to half as often: the engine needs the processor too,
+and an update takes Gradio one to two milliseconds of it."""
 LONGEST_WAIT_S = 0.5  # Gradio notices a closed tab only when a handler yields
 SHORTEST_BETWEEN_UPDATES_S = 1 / 10  # more often costs server time that no reader sees
 
@@ -32,6 +36,8 @@ class TextStream:
         InvalidRequest: a setting breaks its rule, or the prompt is too long; nothing has been started then.
         EngineClosed: the engine takes no requests any more.
     """
+
+    _num_shown = 0  # of all streams, changed by the one event loop that shows them
 
     def __init__(
         self,
@@ -69,25 +75,33 @@ class TextStream:
         final one. Leaving it aborts the request."""
         shown_at = float("-inf")
         is_changed = True
+        TextStream._num_shown += 1
         try:
             while True:
-                if is_changed and time.perf_counter() - shown_at >= SHORTEST_BETWEEN_UPDATES_S:
+                if is_changed:
+                    # Not woken for every token: what came meanwhile is read at once.
+                    crowd = min(max(1.0, TextStream._num_shown / STREAMS_AT_FULL_RATE), LARGEST_SLOWDOWN)
+                    await asyncio.sleep(max(0.0, shown_at + crowd * SHORTEST_BETWEEN_UPDATES_S - time.perf_counter()))
+                    while self.completion is None and (chunk := await self._stream.anext_chunk(0.0)) is not None:
+                        self._add(chunk)
+                    if self.completion is not None:
+                        yield self._final(self.completion)
+                        return
                     yield self._now()
                     shown_at, is_changed = time.perf_counter(), False
-                wait = SHORTEST_BETWEEN_UPDATES_S if is_changed else LONGEST_WAIT_S
-                chunk = await self._stream.anext_chunk(max(0.0, shown_at + wait - time.perf_counter()))
+                chunk = await self._stream.anext_chunk(max(0.0, shown_at + LONGEST_WAIT_S - time.perf_counter()))
                 if chunk is not None:
                     self._add(chunk)
-                    if chunk.completion is not None:
-                        self.completion = chunk.completion
-                        yield self._final(chunk.completion)
+                    if self.completion is not None:
+                        yield self._final(self.completion)
                         return
-                is_changed = is_changed or chunk is not None or time.perf_counter() - shown_at >= LONGEST_WAIT_S
+                is_changed = True
         except StopAsyncIteration:
             yield self._final(None)
         except EngineError as error:
             yield replace(self._final(None), phase="failed", error=str(error))
         finally:
+            TextStream._num_shown -= 1
             self._stream.abort()
 
     def cut(self) -> Answer:
@@ -95,6 +109,7 @@ class TextStream:
         return self._final(None)
 
     def _add(self, chunk: StreamChunk) -> None:
+        self.completion = chunk.completion
         self._text += chunk.text
         self._num_tokens += len(chunk.token_ids)
         if self._first_token is None and chunk.token_ids:
