@@ -58,6 +58,7 @@ class Dialogue:
     def __init__(self, context: AppContext) -> None:
         self._context = context
         self._live = LiveAnswers()
+        self._opened: dict[str, Conversation] = {}  # by tab, what took the place of an answer being written
         self.conversation = gr.State(Conversation())
         self.chatbot = _chatbot(context.default.info)
         self.problem = gr.Markdown("", elem_id="problem", elem_classes="problem", sanitize_html=False)
@@ -123,7 +124,10 @@ class Dialogue:
 
     def open(self, request: gr.Request, conversation: Conversation) -> Updates:
         """Show another conversation; an answer being written in this tab is stopped, and kept as far as it came."""
-        self._live.discard(request.session_hash or "")
+        tab = request.session_hash or ""
+        if self._live.is_answering(tab):
+            self._opened[tab] = conversation
+            self._live.discard(tab)
         return self._show(conversation) | self._ready() | {self.problem: ""}
 
     def problem_of(self, error: Exception) -> Updates:
@@ -244,6 +248,8 @@ class Dialogue:
             }
             async for answer in stream.updates():
                 if stream.discarded:
+                    # Gradio shows an event's last update once more when it ends: that must be what is open now.
+                    yield self._show(self._opened.pop(tab, Conversation())) | self._ready()
                     return
                 answered = asked.answered(answer)
                 updates = same | first | {self.chatbot: self._messages(answered)}

@@ -7,6 +7,7 @@ whoever shows it can notice that nobody looks any more, and it always aborts the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -58,12 +59,17 @@ class TextStream:
         self._started = time.perf_counter()
         self._stream = engine.stream(prompt, settings.sampling(stop))
         self.discarded = False
+        self._stopped: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self.completion: Completion | None = None
         """The engine's own record, once the answer has ended."""
 
     def stop(self) -> None:
         """End the answer now and free what it holds in the engine; from any thread, also twice."""
         self._stream.abort()
+        if self._stopped is not None:
+            loop, stopped = self._stopped
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+                loop.call_soon_threadsafe(stopped.set)
 
     def discard(self) -> None:
         """As `stop`, and nothing more of it shall be shown."""
@@ -75,13 +81,17 @@ class TextStream:
         final one. Leaving it aborts the request."""
         shown_at = float("-inf")
         is_changed = True
+        stopped = asyncio.Event()
+        self._stopped = (asyncio.get_running_loop(), stopped)
         TextStream._num_shown += 1
         try:
             while True:
                 if is_changed:
                     # Not woken for every token: what came meanwhile is read at once.
                     crowd = min(max(1.0, TextStream._num_shown / STREAMS_AT_FULL_RATE), LARGEST_SLOWDOWN)
-                    await asyncio.sleep(max(0.0, shown_at + crowd * SHORTEST_BETWEEN_UPDATES_S - time.perf_counter()))
+                    rest = max(0.0, shown_at + crowd * SHORTEST_BETWEEN_UPDATES_S - time.perf_counter())
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stopped.wait(), rest)
                     while self.completion is None and (chunk := await self._stream.anext_chunk(0.0)) is not None:
                         self._add(chunk)
                     if self.completion is not None:
