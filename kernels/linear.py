@@ -3,8 +3,9 @@
 In float32 on a CPU, `torch.nn.functional.linear` goes to MKL's sgemm. For one row that is a single thread's work, which
 reads the weights at a third of what the memory gives; for more rows it is slower than oneDNN's product on processors
 that are not Intel's (measured on an AMD EPYC with AVX-512, two cores, torch 2.13: one row 3 times, 2 to 16 rows 1.5 to
-4 times, 32 to 256 rows 1.2 to 1.5 times). So one row is taken as as many products as there are threads, each of a share
-of the weights' rows, and more rows go to oneDNN. Other dtypes go to oneDNN by themselves.
+4 times, 32 to 256 rows 1.2 to 1.5 times). So one row is taken as a batch of products, each with a share of the weights'
+rows, at least one a thread; also on a single thread, where MKL's batched product reads 1.6 times faster than its plain
+one. More rows go to oneDNN. Other dtypes go to oneDNN by themselves.
 """
 
 from __future__ import annotations
@@ -55,9 +56,6 @@ def _one_row(states: Tensor, weight: Tensor, bias: Tensor | None, shares: int) -
 
 
 def _shares(rows: int, num_threads: int) -> int:
-    """The smallest number of equal shares, at least one a thread; 1 where there is none."""
-    if num_threads > 1:
-        for shares in range(num_threads, MOST_SHARES_A_THREAD * num_threads + 1):
-            if rows % shares == 0:
-                return shares
-    return 1
+    """The smallest number of equal shares, at least two and one a thread; 1 where there is none."""
+    least = max(2, num_threads)
+    return next((shares for shares in range(least, MOST_SHARES_A_THREAD * least + 1) if rows % shares == 0), 1)

@@ -135,8 +135,8 @@ def open_engines(
             f"max_num_requests={max_num_requests}"
         )
 
-    def load_all() -> list[LoadedModel]:
-        return [
+    def open_all() -> list[LocalEngine]:
+        models = [
             load_checkpoint(
                 checkpoint,
                 revision=revision,
@@ -146,33 +146,38 @@ def open_engines(
             )
             for checkpoint in checkpoints
         ]
+        lengths = [_context_length(loaded, context_length) for loaded in models]
+        plans = plan_memory(
+            [
+                CacheNeed(loaded.model.config.kv_cache_shape, length)
+                for loaded, length in zip(models, lengths, strict=True)
+            ],
+            max_num_requests=max_num_requests,
+            block_size=block_size,
+            dtype=torch_dtype,
+            device=torch_device,
+            kv_cache_tokens=kv_cache_tokens,
+        )
+        with ExitStack() as opened:
+            engines = []
+            for loaded, length, plan in zip(models, lengths, plans, strict=True):
+                scheduler = Scheduler(
+                    BlockPool(
+                        plan.num_blocks,
+                        block_size,
+                        caches_prefixes=not loaded.model.config.keys_depend_on_prompt_length,
+                    ),
+                    max_num_requests=max_num_requests,
+                    max_num_batched_tokens=max_num_batched_tokens,
+                    max_num_prompt_tokens=max_num_prompt_tokens,
+                )
+                info = _info(loaded, plan, length, rope_position_dtype, max_num_requests)
+                engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens))
+                opened.callback(engines[-1].close)
+            opened.pop_all()
+        return engines
 
-    models = in_own_thread(load_all)
-    lengths = [_context_length(loaded, context_length) for loaded in models]
-    plans = plan_memory(
-        [CacheNeed(loaded.model.config.kv_cache_shape, length) for loaded, length in zip(models, lengths, strict=True)],
-        max_num_requests=max_num_requests,
-        block_size=block_size,
-        dtype=torch_dtype,
-        device=torch_device,
-        kv_cache_tokens=kv_cache_tokens,
-    )
-    with ExitStack() as opened:
-        engines = []
-        for loaded, length, plan in zip(models, lengths, plans, strict=True):
-            scheduler = Scheduler(
-                BlockPool(
-                    plan.num_blocks, block_size, caches_prefixes=not loaded.model.config.keys_depend_on_prompt_length
-                ),
-                max_num_requests=max_num_requests,
-                max_num_batched_tokens=max_num_batched_tokens,
-                max_num_prompt_tokens=max_num_prompt_tokens,
-            )
-            info = _info(loaded, plan, length, rope_position_dtype, max_num_requests)
-            engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens))
-            opened.callback(engines[-1].close)
-        opened.pop_all()
-    return engines
+    return in_own_thread(open_all)
 
 
 def _context_length(loaded: LoadedModel, wanted: int | None) -> int:

@@ -58,7 +58,7 @@ def test_states_may_be_part_of_a_larger_tensor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "num_threads", "shares"), [(64, 2, 2), (9, 2, 3), (97, 2, 1), (1, 2, 1), (64, 1, 1), (1397, 4, 11)]
+    ("rows", "num_threads", "shares"), [(64, 2, 2), (9, 2, 3), (97, 2, 1), (1, 2, 1), (64, 1, 2), (1397, 4, 11)]
 )
 def test_every_thread_gets_an_equal_share_or_there_is_one(rows: int, num_threads: int, shares: int) -> None:
     assert _shares(rows, num_threads) == shares

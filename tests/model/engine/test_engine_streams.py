@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,10 @@ from model.interface import Completion, CompletionStream, EngineStats, InvalidRe
 IdleStats = Callable[[LocalEngine], EngineStats]
 Open = Callable[..., LocalEngine]
 Tokens = Callable[..., list[int]]
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(timeout=10)
 
 
 def answers(count: int, *, max_tokens: int = 12) -> list[SamplingParams]:
@@ -123,10 +128,21 @@ def test_nothing_is_queued_if_one_is_refused(idle_stats: IdleStats, open_small: 
 def test_who_waits_knows_their_place(open_small: Open, tokens: Tokens) -> None:
     engine = open_small(max_num_requests=1)
     params = SamplingParams(max_tokens=40, ignore_eos=True)
+    queued, stepped, seen = threading.Event(), threading.Event(), threading.Event()
+
+    def step_once() -> None:
+        engine._core.step()
+        stepped.set()
+        assert seen.wait(timeout=10)
+
+    engine._commands.put(lambda: assert_set(queued))
     streams = [engine.stream(tokens(number), params) for number in (5, 6, 7)]
-    assert streams[0].next_chunk(timeout=10) is not None
+    engine._commands.put(step_once)
+    queued.set()
+    assert stepped.wait(timeout=10)
     assert [stream.place() for stream in streams] == [None, 1, 2]
     streams[1].abort()
+    seen.set()
     assert [chunk.completion is not None for chunk in streams[1]] == [True]
     assert streams[2].place() in (1, None)  # the first one may have ended meanwhile
     for stream in streams[::2]:
