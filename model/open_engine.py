@@ -81,7 +81,7 @@ def open_engines(
     """Load checkpoints and start an engine for each, in their order.
 
     All weights are loaded before the first cache is made, and what is left is shared: equal parts, but what one model
-    has no use for goes to the others.
+    has no use for goes to the others. On a CPU each gets an equal part of torch's threads.
 
     Args:
         checkpoints: folders or Hub ids, told apart by their last part; `revision`: Hub branch, tag or commit.
@@ -158,6 +158,8 @@ def open_engines(
             device=torch_device,
             kv_cache_tokens=kv_cache_tokens,
         )
+        # Engines that each use all cores keep more threads than there are cores, see `in_own_thread`.
+        num_threads = max(1, torch.get_num_threads() // len(models)) if len(models) > 1 else None
         with ExitStack() as opened:
             engines = []
             for loaded, length, plan in zip(models, lengths, plans, strict=True):
@@ -172,7 +174,7 @@ def open_engines(
                     max_num_prompt_tokens=max_num_prompt_tokens,
                 )
                 info = _info(loaded, plan, length, rope_position_dtype, max_num_requests)
-                engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens))
+                engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens, num_threads))
                 opened.callback(engines[-1].close)
             opened.pop_all()
         return engines
@@ -220,7 +222,12 @@ def _info(
 
 
 def _start(
-    loaded: LoadedModel, plan: MemoryPlan, scheduler: Scheduler, info: EngineInfo, num_draft_tokens: int
+    loaded: LoadedModel,
+    plan: MemoryPlan,
+    scheduler: Scheduler,
+    info: EngineInfo,
+    num_draft_tokens: int,
+    num_threads: int | None,
 ) -> LocalEngine:
     logger.info("%s: %s", info.model_name, plan)
     hidden_size = loaded.model.config.hidden_size
@@ -230,7 +237,7 @@ def _start(
             heads.attach(folder)
         except CheckpointError as error:  # such as one of weights that have been trained again since
             logger.warning("%s", error)
-    runner = ModelRunner(loaded.model, num_blocks=plan.num_blocks, block_size=plan.block_size)
+    runner = ModelRunner(loaded.model, num_blocks=plan.num_blocks, block_size=plan.block_size, num_threads=num_threads)
     if os.environ.get(SWITCH):
         cause_faults(runner, os.environ[SWITCH])
     core = EngineCore(

@@ -45,10 +45,12 @@ class ModelRunner:
     Args:
         model: loaded, on `device`.
         num_blocks, block_size: of the KV cache, which is allocated here in the model's dtype.
+        num_threads: torch's threads for the steps, a setting of the thread that runs them; `None` leaves it.
     """
 
-    def __init__(self, model: CausalLM, *, num_blocks: int, block_size: int) -> None:
+    def __init__(self, model: CausalLM, *, num_blocks: int, block_size: int, num_threads: int | None = None) -> None:
         self.model = model
+        self._num_threads = num_threads
         weight = model.lm_head.weight
         self.device = weight.device
         self.block_size = block_size
@@ -71,6 +73,8 @@ class ModelRunner:
         Raises:
             EngineError: a hidden state or logit is not finite; the text names the layer.
         """
+        if self._num_threads is not None and torch.get_num_threads() != self._num_threads:
+            torch.set_num_threads(self._num_threads)
         batch, rows = build_batch(scheduled, block_size=self.block_size, device=self.device)
         outputs = self.model(batch, self.kv_cache)  # [num_rows, hidden_size]
         if not outputs.isfinite().all():
