@@ -138,6 +138,8 @@ def test_a_line_is_answered_before_the_next_one_comes_and_ctrl_c_ends_it() -> No
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in a shell's background has Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     assert process.stdin is not None
