@@ -17,8 +17,8 @@ from app.chat.conversation import Answer, Conversation, Outcome
 from app.chat.settings import ChatSettings
 from model.interface import Completion, Engine, EngineError, StreamChunk
 
-STREAMS_AT_FULL_RATE, LARGEST_SLOWDOWN = 12, 2.0
-"""Where more are shown at once, each is updated more rarely, down to half as often: the engine needs the processor too,
+STREAMS_AT_FULL_RATE, LARGEST_SLOWDOWN = 10, 4.0
+"""Where more are shown at once, each is updated more rarely, down to a quarter as often: the engine needs a core too,
 and an update takes Gradio one to two milliseconds of it."""
 LONGEST_WAIT_S = 0.5  # Gradio notices a closed tab only when a handler yields
 SHORTEST_BETWEEN_UPDATES_S = 1 / 10  # more often costs server time that no reader sees

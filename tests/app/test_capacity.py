@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NUM_STREAMS, TOKENS_PER_S, NUM_TOKENS = 32, 50, 256
 LONGEST_WALL = 1.35  # times the ideal: all tokens at the engine's pace
-LARGEST_SHARE = 0.90  # of one core, the scripted engine included: 0.45 to 0.62 were measured; the aim is 0.40
+LARGEST_SHARE = 0.60  # of one core, the scripted engine included; the aim is 0.40, on cores that nobody else uses
 
 SERVER = f"""
 import sys
