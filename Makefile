@@ -113,6 +113,14 @@ parity: setup ## compare logits and answers with Hugging Face, and write results
 bench-cpu: setup ## measure against Hugging Face and lm-eval side by side on this CPU, and write results/bench/
 	$(BIN)/python -m evals.bench
 
+.PHONY: compile-kernels
+compile-kernels: setup ## compile all GPU kernels for sm_80 and sm_90, no GPU needed, and write results/kernels/compile.md
+	$(BIN)/python -m kernels.gpu.compile
+
+.PHONY: bench-kernels
+bench-kernels: setup ## check and time all kernels on a GPU, and write results/kernels/bench.md
+	$(BIN)/python -m kernels.bench
+
 .PHONY: check
 check: setup ## lint, types and fast tests
 	$(BIN)/ruff format --check .
