@@ -1,4 +1,4 @@
-"""Shared fixtures: offline switches before any import that looks at them, and a random checkpoint with a tokenizer."""
+"""Shared fixtures: switches before any import that looks at them, and a random checkpoint with a tokenizer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Triton looks when it is imported, which transformers does: tests/kernels/gpu runs kernels in its interpreter.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import io
 from collections.abc import Iterator
