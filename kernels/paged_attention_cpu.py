@@ -1,9 +1,9 @@
 """Attention over a paged KV cache on a CPU: the reference's result, with what all layers share worked out once a step.
 
-Three things make it faster than `paged_attention_reference`. A prompt computed from its first token attends to its own
-new keys, without reading them back from the cache. Sequences with as many new tokens go together in groups of like
-length, so that little padding is computed. Gathered keys and values go into memory that is kept: taking fresh memory
-from the system for them, in every layer, costs more than the copying (page faults).
+Four things make it faster than `paged_attention_reference`. A prompt computed from its first token attends to its own
+new keys, without reading them back from the cache. Sequences of like length go together in groups, so that little
+padding is computed. Gathered keys and values go into memory that is kept: taking fresh memory from the system for them,
+in every layer, costs more than the copying (page faults). Masks are made once a step.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor
 
 SHORTEST_IN_GROUP = 0.75
 """Share of the longest sequence's blocks that another needs to be in its group."""
+LONGEST_PADDED = 256
+"""Tokens of prompts that are padded to one length."""
 LARGEST_KEPT_BIAS = 1 << 22  # entries; larger ones (of prompts) are made anew in every layer
 
 
@@ -36,15 +38,18 @@ class Workspace:
 
 @dataclass(slots=True)
 class _Group:
-    """Sequences with as many new tokens each, `query_len`.
+    """Sequences with as many new tokens each, `query_len`; prompts computed whole may be padded to that.
 
     Attributes:
-        rows: packed new tokens, [num_seqs * query_len]; a slice where they follow one another.
+        rows: packed new tokens, [num_seqs * query_len]; a slice where they follow one another. Padding, at the end of a
+            prompt, stands for any tokens.
+        kept: the places among `rows` that are no padding, and `packed` the packed tokens they are; `None` both if all
+            are and `rows` says it.
         blocks: [num_seqs * num_blocks] int64, or the slice of a single sequence's blocks where they follow one another
             in the cache, so that nothing need be gathered; `None` if all tokens are new.
         distances: [num_seqs, query_len, num_blocks * block_size] int64, key position less query position.
         visible: [num_seqs, 1, query_len, num_blocks * block_size] bool; `None` if a query sees every key.
-        bias: ALiBi's, once made.
+        bias, mask: ALiBi's and what `visible` says, once made.
     """
 
     rows: Tensor | slice
@@ -53,7 +58,18 @@ class _Group:
     blocks: Tensor | slice | None
     distances: Tensor | None
     visible: Tensor | None
+    kept: Tensor | None = None
+    packed: Tensor | None = None
     bias: Tensor | None = None
+    mask: Tensor | None = None
+
+    def mask_in(self, dtype: torch.dtype) -> Tensor | None:
+        """`visible` as torch's attention adds it, [num_seqs, 1, query_len, num_keys]; the same in all layers."""
+        if self.visible is None or self.visible.numel() > LARGEST_KEPT_BIAS:
+            return self.visible  # torch turns it in every layer
+        if self.mask is None or self.mask.dtype != dtype:
+            self.mask = torch.zeros(self.visible.shape, dtype=dtype).masked_fill_(~self.visible, -torch.inf)
+        return self.mask
 
 
 @dataclass(slots=True)
@@ -75,12 +91,20 @@ def plan_attention_cpu(
     """
     plan = CpuAttentionPlan()
     alike: dict[int, list[int]] = {}  # by the number of new tokens
+    whole: list[int] = []
     for index, seq_len in enumerate(seq_lens):
         begin, end = query_start_loc[index : index + 2]
         if end - begin == seq_len:
-            plan.groups.append(_Group(slice(begin, end), 1, seq_len, None, None, None))
+            whole.append(index)
         else:
             alike.setdefault(end - begin, []).append(index)
+    whole.sort(key=lambda index: -seq_lens[index])
+    while whole:
+        longest = seq_lens[whole[0]]
+        # Padding costs work that grows with the square of the length, a call of its own does not.
+        count = 1 if longest > LONGEST_PADDED else sum(seq_lens[i] >= SHORTEST_IN_GROUP * longest for i in whole)
+        plan.groups.append(_whole(whole[:count], query_start_loc, longest))
+        whole = whole[count:]
     for left in alike.values():
         left.sort(key=lambda index: -seq_lens[index])
         while left:
@@ -89,6 +113,19 @@ def plan_attention_cpu(
             plan.groups.append(_group(sorted(left[:count]), query_start_loc, seq_lens, block_tables, block_size))
             left = left[count:]
     return plan
+
+
+def _whole(chosen: list[int], query_start_loc: Sequence[int], longest: int) -> _Group:
+    if len(chosen) == 1:
+        begin = query_start_loc[chosen[0]]
+        return _Group(slice(begin, begin + longest), 1, longest, None, None, None)
+    starts = torch.tensor([query_start_loc[index] for index in chosen])
+    lengths = torch.tensor([query_start_loc[index + 1] for index in chosen]) - starts
+    places = torch.arange(longest)
+    rows = starts[:, None] + torch.minimum(places, lengths[:, None] - 1)  # [num_seqs, longest]
+    kept = (places < lengths[:, None]).flatten().nonzero()[:, 0]
+    rows = rows.flatten()
+    return _Group(rows, len(chosen), longest, None, None, None, kept=kept, packed=rows[kept])
 
 
 def _group(
@@ -156,11 +193,17 @@ def paged_attention_cpu(
         shape = (group.num_seqs, group.query_len, *query.shape[1:])
         queries = query[group.rows].view(shape).transpose(1, 2)  # [num_seqs, num_heads, query_len, head_dim]
         if group.blocks is None:
-            keys, values = (new[group.rows][None].transpose(1, 2) for new in (key, value))
+            keys, values = (
+                new[group.rows].view(group.num_seqs, -1, *new.shape[1:]).transpose(1, 2) for new in (key, value)
+            )
         else:
             keys, values = _gather(group.blocks, group.num_seqs, key_cache, value_cache, workspace)
         attended = _attend(queries, keys, values, group, scale=scale, alibi_slopes=alibi_slopes)
-        output[group.rows] = attended.transpose(1, 2).reshape(-1, *query.shape[1:])
+        attended = attended.transpose(1, 2).reshape(-1, *query.shape[1:])
+        if group.kept is None or group.packed is None:
+            output[group.rows] = attended
+        else:
+            output.index_copy_(0, group.packed, attended.index_select(0, group.kept))
     return output
 
 
@@ -191,7 +234,7 @@ def _attend(
             query,
             key,
             value,
-            attn_mask=group.visible,
+            attn_mask=group.mask_in(query.dtype),
             is_causal=group.blocks is None and group.query_len > 1,
             scale=scale,
             enable_gqa=enable_gqa,

@@ -24,12 +24,20 @@ def squared_relu_linear_reference(states: Tensor, weight: Tensor, bias: Tensor |
     Returns:
         [num_tokens, hidden_size], the states' dtype.
     """
-    states = F.relu(states)
     if states.dtype != torch.float16:
-        return linear(states.square(), weight, bias)
+        return linear(F.relu(states).square(), weight, bias)
+    states = F.relu(states)
     largest = states.amax(dim=-1, keepdim=True).float()
     # frexp: largest = m * 2^e with m in [0.5, 1), so dividing by 2^e leaves less than 1
     exponent = torch.frexp(largest / FP16_INPUT_LIMIT).exponent.clamp(min=0)
     scale = torch.ldexp(torch.ones_like(largest), exponent).to(states.dtype)  # 1 to 512
     product = F.linear((states / scale).square(), weight) * scale * scale
     return product if bias is None else product + bias
+
+
+def squared_relu_linear_(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """:func:`squared_relu_linear_reference`, bit for bit; `states` is overwritten, which saves fresh memory for it."""
+    if states.dtype == torch.float16:
+        return squared_relu_linear_reference(states, weight, bias)
+    states.relu_()
+    return linear(states.mul_(states), weight, bias)

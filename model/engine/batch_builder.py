@@ -6,15 +6,19 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import torch
 
-from kernels.paged_attention_cpu import plan_attention_cpu
+from kernels.paged_attention_cpu import CpuAttentionPlan, plan_attention_cpu
 from model.engine.block_pool import NULL_BLOCK
 from model.engine.request import Request
 from model.engine.scheduler import Scheduled
-from model.layers.forward_batch import ForwardBatch
+from model.layers.forward_batch import ForwardBatch, LastRows
+
+LARGEST_SHARE_LAST = 0.5
+"""Of the new tokens, where it pays to compute the last layer for those alone whose output is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ def build_batch(
     starts = [0]
     seq_lens: list[int] = []
     wanted: list[int] = []  # packed tokens whose output is needed
+    first_wanted: list[int] = []  # of each item, as an index into `wanted`
     rows = StepRows()
     vector_rows: list[int] = []
     vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
@@ -79,6 +84,7 @@ def build_batch(
             chosen = slice(bisect_left(request.vectors.positions, begin), bisect_left(request.vectors.positions, end))
             vector_rows += (first + position - begin for position in request.vectors.positions[chosen])
             vectors.append(request.vectors.values[chosen])
+        first_wanted.append(len(wanted))
         _add_rows(item, first, wanted, rows)
     tables: list[int] = []
     max_blocks = max(len(item.request.block_table) for item in scheduled)
@@ -86,6 +92,27 @@ def build_batch(
         tables += item.request.block_table
         tables += [NULL_BLOCK] * (max_blocks - len(item.request.block_table))
     block_tables = tensor(tables).view(len(scheduled), max_blocks)
+
+    def attention_plan(query_start_loc: list[int]) -> CpuAttentionPlan | None:
+        if device.type != "cpu":
+            return None
+        return plan_attention_cpu(query_start_loc, seq_lens, block_tables, block_size=block_size)
+
+    def last_rows() -> LastRows | None:
+        counts = [end - wanted[row] for end, row in zip(starts[1:], first_wanted, strict=True)]
+        if sum(counts) > LARGEST_SHARE_LAST * len(input_ids):
+            return None
+        last_starts = [0, *accumulate(counts)]
+        kept = [row for end, count in zip(starts[1:], counts, strict=True) for row in range(end - count, end)]
+        place = {row: index for index, row in enumerate(kept)}
+        return LastRows(
+            rows=tensor(kept),
+            query_start_loc=tensor(last_starts),
+            logits_indices=tensor([place[row] for row in wanted]),
+            max_query_len=max(counts),
+            cpu_plan=attention_plan(last_starts),
+        )
+
     batch = ForwardBatch(
         input_ids=tensor(input_ids),
         positions=tensor(positions),
@@ -99,9 +126,8 @@ def build_batch(
         max_seq_len=max(seq_lens),
         vector_rows=tensor(vector_rows) if vector_rows else None,
         vectors=torch.from_numpy(np.concatenate(vectors)).to(device) if vector_rows else None,
-        cpu_plan=plan_attention_cpu(starts, seq_lens, block_tables, block_size=block_size)
-        if device.type == "cpu"
-        else None,
+        cpu_plan=attention_plan(starts),
+        last=last_rows(),
     )
     return batch, rows
 

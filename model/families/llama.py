@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels.rotary import apply_rotary_to_both_reference
+from kernels.rotary import apply_rotary_
 from model.chat_template import TranscriptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
@@ -127,7 +127,8 @@ class LlamaAttention(nn.Module):
             projection(hidden_states).unflatten(-1, (-1, self.head_dim))  # [num_tokens, num(_kv)_heads, head_dim]
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = apply_rotary_to_both_reference(query, key, cos, sin)
+        apply_rotary_(query, cos, sin)
+        apply_rotary_(key, cos, sin)
         attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
         return self.o_proj(attended.flatten(1))  # type: ignore[no-any-return]
 
@@ -157,7 +158,8 @@ class LlamaDecoderLayer(nn.Module):
         self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
     ) -> Tensor:
         normed = self.input_layernorm(hidden_states)
-        hidden_states = hidden_states + self.self_attn(normed, cos, sin, cache=cache, batch=batch)
+        attended = self.self_attn(normed, cos, sin, cache=cache, batch=batch)
+        hidden_states = batch.going_on(hidden_states) + attended
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[no-any-return]
 
 
@@ -172,9 +174,9 @@ class LlamaModel(nn.Module):
     def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
         hidden_states = batch.embed(self.embed_tokens)  # [num_tokens, hidden_size]
         cos, sin = self.rotary.cos_sin(batch.positions, batch.rotary_lens, dtype=hidden_states.dtype)
-        for layer, cache in zip(self.layers, kv_cache, strict=True):
-            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=batch)
-        return self.norm(hidden_states[batch.logits_indices])  # type: ignore[no-any-return]
+        for layer, cache, each in zip(self.layers, kv_cache, batch.in_layers(len(self.layers)), strict=True):
+            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=each)
+        return self.norm(batch.wanted(hidden_states))  # type: ignore[no-any-return]
 
 
 class LlamaForCausalLM(nn.Module):

@@ -165,7 +165,8 @@ class MptDecoderLayer(nn.Module):
         self.ffn = MptMLP(config)
 
     def forward(self, hidden_states: Tensor, alibi: Tensor | None, *, cache: LayerCache, batch: ForwardBatch) -> Tensor:
-        hidden_states = hidden_states + self.attn(self.norm_1(hidden_states), alibi, cache=cache, batch=batch)
+        attended = self.attn(self.norm_1(hidden_states), alibi, cache=cache, batch=batch)
+        hidden_states = batch.going_on(hidden_states) + attended
         return hidden_states + self.ffn(self.norm_2(hidden_states))  # type: ignore[no-any-return]
 
 
@@ -187,9 +188,9 @@ class MptModel(nn.Module):
         if self.config.alibi_bias_max is not None:
             heads, bias_max = self.config.num_attention_heads, self.config.alibi_bias_max
             alibi = alibi_slopes(heads, bias_max=bias_max, device=hidden_states.device)
-        for block, cache in zip(self.blocks, kv_cache, strict=True):
-            hidden_states = block(hidden_states, alibi, cache=cache, batch=batch)
-        return self.norm_f(hidden_states[batch.logits_indices])  # type: ignore[no-any-return]
+        for block, cache, each in zip(self.blocks, kv_cache, batch.in_layers(len(self.blocks)), strict=True):
+            hidden_states = block(hidden_states, alibi, cache=cache, batch=each)
+        return self.norm_f(batch.wanted(hidden_states))  # type: ignore[no-any-return]
 
 
 class MptForCausalLM(nn.Module):

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels.rotary import apply_rotary_to_both_reference
-from kernels.squared_relu import squared_relu_linear_reference
+from kernels.rotary import apply_rotary_
+from kernels.squared_relu import squared_relu_linear_
 from model.chat_template import AdeptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
@@ -128,7 +128,9 @@ class PersimmonAttention(nn.Module):
         # rows are head-major: q, k, v of head 0, then of head 1, ...
         qkv = self.query_key_value(hidden_states).view(-1, self.num_heads, 3, self.head_dim)
         query, key, value = qkv.unbind(dim=2)  # [num_tokens, num_heads, head_dim]
-        query, key = apply_rotary_to_both_reference(self.q_layernorm(query), self.k_layernorm(key), cos, sin)
+        query, key = self.q_layernorm(query), self.k_layernorm(key)
+        apply_rotary_(query, cos, sin)
+        apply_rotary_(key, cos, sin)
         attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
         return self.dense(attended.flatten(1))  # type: ignore[no-any-return]
 
@@ -143,7 +145,7 @@ class PersimmonMLP(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         hidden_states = self.dense_h_to_4h(hidden_states)  # [num_tokens, intermediate_size]
         if self.activation is relu_squared:  # in one with the matrix after it, which keeps it in fp16's range
-            return squared_relu_linear_reference(hidden_states, self.dense_4h_to_h.weight, self.dense_4h_to_h.bias)
+            return squared_relu_linear_(hidden_states, self.dense_4h_to_h.weight, self.dense_4h_to_h.bias)
         return self.dense_4h_to_h(self.activation(hidden_states))  # type: ignore[no-any-return]
 
 
@@ -159,7 +161,8 @@ class PersimmonDecoderLayer(nn.Module):
         self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
     ) -> Tensor:
         normed = self.input_layernorm(hidden_states)
-        hidden_states = hidden_states + self.self_attn(normed, cos, sin, cache=cache, batch=batch)
+        attended = self.self_attn(normed, cos, sin, cache=cache, batch=batch)
+        hidden_states = batch.going_on(hidden_states) + attended
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[no-any-return]
 
 
@@ -174,9 +177,9 @@ class PersimmonModel(nn.Module):
     def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
         hidden_states = batch.embed(self.embed_tokens)  # [num_tokens, hidden_size]
         cos, sin = self.rotary.cos_sin(batch.positions, batch.rotary_lens, dtype=hidden_states.dtype)
-        for layer, cache in zip(self.layers, kv_cache, strict=True):
-            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=batch)
-        return self.final_layernorm(hidden_states[batch.logits_indices])  # type: ignore[no-any-return]
+        for layer, cache, each in zip(self.layers, kv_cache, batch.in_layers(len(self.layers)), strict=True):
+            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=each)
+        return self.final_layernorm(batch.wanted(hidden_states))  # type: ignore[no-any-return]
 
 
 class PersimmonForCausalLM(nn.Module):

@@ -29,17 +29,19 @@ def cached_attention(
         alibi_slopes: [num_heads] float32, or `None` without ALiBi.
 
     Returns:
-        [num_tokens, num_heads, head_dim].
+        [num_tokens, num_heads, head_dim], or the rows of `batch.last` alone.
     """
     write_kv_reference(key, value, cache.key, cache.value, slot_mapping=batch.slot_mapping)
-    if batch.cpu_plan is not None:
+    queries = batch if batch.last is None else batch.last
+    query, key, value = (batch.going_on(states) for states in (query, key, value))
+    if queries.cpu_plan is not None:
         return paged_attention_cpu(
             query,
             key,
             value,
             cache.key,
             cache.value,
-            plan=batch.cpu_plan,
+            plan=queries.cpu_plan,
             workspace=cache.workspace,
             scale=scale,
             alibi_slopes=alibi_slopes,
@@ -48,7 +50,7 @@ def cached_attention(
         query,
         cache.key,
         cache.value,
-        query_start_loc=batch.query_start_loc,
+        query_start_loc=queries.query_start_loc,
         seq_lens=batch.seq_lens,
         block_tables=batch.block_tables,
         scale=scale,

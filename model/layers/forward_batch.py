@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from kernels.paged_attention_cpu import CpuAttentionPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastRows:
+    """What the last layer computes beyond keys and values: of each sequence, the new tokens from the first wanted on.
+
+    Attributes:
+        rows: [num_rows] packed tokens.
+        query_start_loc: [num_seqs + 1] running sum of these tokens.
+        logits_indices: as the batch's, but among `rows`.
+        max_query_len: most of them in one sequence.
+        cpu_plan: how attention on a CPU takes them together; `None` elsewhere.
+    """
+
+    rows: Tensor
+    query_start_loc: Tensor
+    logits_indices: Tensor
+    max_query_len: int
+    cpu_plan: CpuAttentionPlan | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +50,7 @@ class ForwardBatch:
         vector_rows: [num_vectors] packed tokens whose embedding `vectors` [num_vectors, hidden_size] float32 replaces;
             `None` both if there are none.
         cpu_plan: how attention on a CPU takes the sequences together; `None` elsewhere.
+        last: rows that are enough in the last layer, `None` where all are computed; see `in_layers`.
     """
 
     input_ids: Tensor
@@ -46,6 +66,7 @@ class ForwardBatch:
     vector_rows: Tensor | None = None
     vectors: Tensor | None = None
     cpu_plan: CpuAttentionPlan | None = None
+    last: LastRows | None = None
 
     def embed(self, table: nn.Embedding) -> Tensor:
         """Embeddings of the new tokens, with vectors in their places: [num_tokens, hidden_size], the table's dtype."""
@@ -53,3 +74,16 @@ class ForwardBatch:
         if self.vector_rows is None or self.vectors is None:
             return embedded
         return embedded.index_copy(0, self.vector_rows, self.vectors.to(embedded.dtype))
+
+    def in_layers(self, num_layers: int) -> list[ForwardBatch]:
+        """The batch as each layer is given it: `last` is for the last one alone."""
+        before = self if self.last is None else replace(self, last=None)
+        return [before] * (num_layers - 1) + [self]
+
+    def going_on(self, hidden_states: Tensor) -> Tensor:
+        """Of the states that a layer is given, [num_tokens, hidden_size], the rows that it computes further."""
+        return hidden_states if self.last is None else hidden_states[self.last.rows]
+
+    def wanted(self, hidden_states: Tensor) -> Tensor:
+        """The rows asked for, of what the last layer gave: [num_rows, hidden_size]."""
+        return hidden_states[self.logits_indices if self.last is None else self.last.logits_indices]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from kernels.linear import linear
-from kernels.squared_relu import squared_relu_linear_reference
+from kernels.squared_relu import squared_relu_linear_, squared_relu_linear_reference
 from model.checkpoint.load import load_model
 from model.interface import EngineError, SamplingParams
 from model.open_engine import open_engine
@@ -51,6 +51,14 @@ def test_other_dtypes_take_the_plain_way() -> None:
     with torch.inference_mode():
         result = squared_relu_linear_reference(states, weight, None)
         assert torch.equal(result, linear(F.relu(states).square(), weight, None))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_overwriting_the_input_changes_no_bit(dtype: torch.dtype) -> None:
+    states, weight, bias = (torch.randn(*shape).to(dtype) for shape in ((3, 8), (4, 8), (4,)))
+    with torch.inference_mode():
+        expected = squared_relu_linear_reference(states, weight, bias)
+        assert torch.equal(squared_relu_linear_(states, weight, bias), expected)
 
 
 def test_hot_activations_give_the_right_logits(tmp_path: Path) -> None:
