@@ -106,6 +106,8 @@ def _serve(
             dtype=options.dtype,
             rope_position_dtype=options.rope_position_dtype,
             context_length=options.context_length,
+            graphs=not options.no_graphs,
+            gpu_memory_utilization=options.gpu_memory_utilization,
         )
 
     def create(engines: Sequence[Engine]) -> FastAPI:
@@ -173,6 +175,14 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="rotary positions as Hugging Face computes them (float32) or as Adept's server did (bfloat16)",
     )
     parser.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not each model's own")
+    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: compute every step without CUDA graphs")
+    parser.add_argument(
+        "--gpu-memory-utilization",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="of a GPU's memory, for weights, workspace and KV cache (%(default)s)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes a free one")
     parser.add_argument("--allow-remote", action="store_true", help="let others in without a password or key")

@@ -53,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="rotary positions as Hugging Face computes them (float32) or as Adept's server did (bfloat16)",
     )
+    parser.add_argument("--no-graphs", action="store_true", help="on a GPU: compute every step without CUDA graphs")
+    parser.add_argument(
+        "--gpu-memory-utilization",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="of a GPU's memory, for weights, workspace and KV cache (default: 0.9)",
+    )
     parser.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not the model's own")
     parser.add_argument("--batch-size", type=at_least_one, default=8, help="of lm-eval's hf back-end (default: 8)")
     parser.add_argument(
@@ -105,6 +113,8 @@ def run(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         rope_position_dtype=options.rope_position_dtype,
         context_length=options.context_length,
+        graphs=not options.no_graphs,
+        gpu_memory_utilization=options.gpu_memory_utilization,
         batch_size=options.batch_size,
         concurrency=options.concurrency,
     )

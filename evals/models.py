@@ -44,6 +44,8 @@ class ModelOptions:
     dtype: str = "auto"
     rope_position_dtype: str = "float32"
     context_length: int | None = None
+    graphs: bool = True
+    gpu_memory_utilization: float = 0.9
     batch_size: int = 8
     concurrency: int = 16
 
@@ -86,6 +88,8 @@ def open_model(name: str, options: ModelOptions) -> OpenModel:
         dtype=options.dtype,
         rope_position_dtype=options.rope_position_dtype,
         context_length=options.context_length,
+        graphs=options.graphs,
+        gpu_memory_utilization=options.gpu_memory_utilization,
     )
     return engine_model(engine)
 

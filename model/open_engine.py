@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -15,12 +16,15 @@ import torch
 
 from model.checkpoint.errors import CheckpointError
 from model.checkpoint.loaded import LoadedModel, load_checkpoint
+from model.engine.backends import set_backends
 from model.engine.block_pool import BlockPool
 from model.engine.core import EngineCore
+from model.engine.cuda_graphs import DecodeGraphs, capture_graphs, why_no_graphs
 from model.engine.engine import LocalEngine
 from model.engine.faults import SWITCH, cause_faults
+from model.engine.graph_backend import CudaGraphBackend
 from model.engine.heads import Heads
-from model.engine.memory_plan import CacheNeed, MemoryPlan, plan_memory
+from model.engine.memory_plan import GPU_MEMORY_UTILIZATION, CacheNeed, MemoryPlan, plan_memory, step_workspace_bytes
 from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
 from model.interface import EngineInfo, InvalidRequest
@@ -56,6 +60,8 @@ class EngineOptions(TypedDict, total=False):
     block_size: int
     kv_cache_tokens: int | None
     num_draft_tokens: int
+    graphs: bool
+    gpu_memory_utilization: float
 
 
 def open_engine(checkpoint: str, **options: Unpack[EngineOptions]) -> LocalEngine:
@@ -77,6 +83,8 @@ def open_engines(
     block_size: int = 16,
     kv_cache_tokens: int | None = None,
     num_draft_tokens: int = 0,
+    graphs: bool = True,
+    gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
 ) -> list[LocalEngine]:
     """Load checkpoints and start an engine for each, in their order.
 
@@ -99,6 +107,8 @@ def open_engines(
         kv_cache_tokens: size of each KV cache; `None` fills the memory that may be used.
         num_draft_tokens: most tokens guessed from the text so far and checked together (speculative decoding by prompt
             lookup); answers are the same. 0 is off.
+        graphs: whether decode steps are captured as CUDA graphs on a GPU and replayed; answers are the same.
+        gpu_memory_utilization: share of a GPU's memory for weights, workspace and caches, 0.1 to 1.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
@@ -129,6 +139,10 @@ def open_engines(
     ):
         if value < least:
             raise InvalidRequest(f"{name}={value} is not allowed: {name} must be at least {least}")
+    if not 0.1 <= gpu_memory_utilization <= 1:
+        raise InvalidRequest(
+            f"gpu_memory_utilization={gpu_memory_utilization} is not allowed: give a share from 0.1 to 1"
+        )
     if max_num_batched_tokens < max_num_requests:
         raise InvalidRequest(
             f"max_num_batched_tokens={max_num_batched_tokens} is not allowed: it must be at least "
@@ -136,6 +150,7 @@ def open_engines(
         )
 
     def open_all() -> list[LocalEngine]:
+        set_backends()
         models = [
             load_checkpoint(
                 checkpoint,
@@ -157,6 +172,18 @@ def open_engines(
             dtype=torch_dtype,
             device=torch_device,
             kv_cache_tokens=kv_cache_tokens,
+            gpu_memory_utilization=gpu_memory_utilization,
+            workspace_bytes=sum(
+                step_workspace_bytes(
+                    hidden_size=loaded.model.config.hidden_size,
+                    intermediate_size=loaded.model.config.intermediate_size,
+                    vocab_size=loaded.model.config.vocab_size,
+                    max_num_batched_tokens=max_num_batched_tokens,
+                    max_num_requests=max_num_requests,
+                    dtype=torch_dtype,
+                )
+                for loaded in models
+            ),
         )
         # Engines that each use all cores keep more threads than there are cores, see `in_own_thread`.
         num_threads = max(1, torch.get_num_threads() // len(models)) if len(models) > 1 else None
@@ -174,7 +201,7 @@ def open_engines(
                     max_num_prompt_tokens=max_num_prompt_tokens,
                 )
                 info = _info(loaded, plan, length, rope_position_dtype, max_num_requests)
-                engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens, num_threads))
+                engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens, num_threads, graphs=graphs))
                 opened.callback(engines[-1].close)
             opened.pop_all()
         return engines
@@ -228,6 +255,8 @@ def _start(
     info: EngineInfo,
     num_draft_tokens: int,
     num_threads: int | None,
+    *,
+    graphs: bool,
 ) -> LocalEngine:
     logger.info("%s: %s", info.model_name, plan)
     hidden_size = loaded.model.config.hidden_size
@@ -240,12 +269,31 @@ def _start(
     runner = ModelRunner(loaded.model, num_blocks=plan.num_blocks, block_size=plan.block_size, num_threads=num_threads)
     if os.environ.get(SWITCH):
         cause_faults(runner, os.environ[SWITCH])
+    captured: DecodeGraphs | None = None
+    note = why_no_graphs(runner, wanted=graphs, has_lm_head=info.has_lm_head)
+    if note is None:
+        captured = capture_graphs(
+            runner,
+            CudaGraphBackend(runner.device),
+            max_num_requests=scheduler.max_num_requests,
+            max_request_tokens=min(info.context_length, plan.num_tokens),
+        )
+        info = replace(
+            info,
+            graph_batch_sizes=captured.sizes,
+            graph_capture_s=captured.capture_s,
+            graph_bytes=captured.num_bytes,
+        )
+        logger.info("%s: CUDA graphs %s", info.model_name, captured)
+    else:
+        info = replace(info, graph_note=note)
     core = EngineCore(
         runner,
         scheduler,
         loaded.tokenizer,
         eos_token_ids=loaded.special.eos_token_ids,
         num_draft_tokens=num_draft_tokens,
+        graphs=captured,
     )
     return LocalEngine(
         core,

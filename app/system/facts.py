@@ -41,9 +41,16 @@ def engine_facts(info: EngineInfo) -> dict[str, str]:
 
 def cuda_graphs(info: EngineInfo) -> str:
     """Whether steps are replayed from captured graphs."""
+    if info.graph_batch_sizes:
+        return (
+            f"for {len(info.graph_batch_sizes)} batch sizes up to {info.graph_batch_sizes[-1]}, captured in "
+            f"{duration(info.graph_capture_s)}, {info.graph_bytes / 1e9:.2f} GB"
+        )
+    if info.graph_note is not None:
+        return f"none: {info.graph_note}"
     if not info.device.startswith("cuda"):
         return f"none: they need a GPU, and this engine runs on {info.device}"
-    return "none: this engine captures no graphs"
+    return f"none: {UNKNOWN} why"
 
 
 def versions(info: EngineInfo) -> Mapping[str, str]:

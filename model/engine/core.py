@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 
 from model.detokenizer import IncrementalDetokenizer
+from model.engine.cuda_graphs import DecodeGraphs, Launched
 from model.engine.faults import is_fatal, is_out_of_memory
 from model.engine.metrics import Metrics
 from model.engine.model_runner import ModelRunner, StepResult
@@ -40,9 +42,11 @@ class EngineCore:
         *,
         eos_token_ids: tuple[int, ...],
         num_draft_tokens: int = 0,
+        graphs: DecodeGraphs | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runner = runner
+        self.graphs = graphs
         self.scheduler = scheduler
         self.metrics = Metrics()
         self.num_draft_tokens = num_draft_tokens
@@ -51,10 +55,11 @@ class EngineCore:
         self._clock = clock
         self._requests: dict[int, Request] = {}
         self._detokenizers: dict[int, IncrementalDetokenizer] = {}
+        self._in_flight: Launched | None = None
 
     @property
     def has_work(self) -> bool:
-        return self.scheduler.has_work
+        return self.scheduler.has_work or self._in_flight is not None
 
     def stats(self, *, fresh: bool = False) -> EngineStats:
         """Where things stand; the quantiles are worked out again if they are old, or `fresh` ones are wanted."""
@@ -106,21 +111,68 @@ class EngineCore:
         for request in list(self._requests.values()):
             self._fail(request, error)
 
+    def release(self) -> None:
+        """Give back the model, its cache and the graphs, after :meth:`fail_all`; nothing can be computed any more."""
+        if self._in_flight is not None:
+            with contextlib.suppress(Exception):  # such as that of a device that is lost
+                self._in_flight.read()
+        self._in_flight = self.graphs = None
+        del self.runner
+
     def step(self) -> None:
         """Compute one batch and deliver its results. If the computation fails, the requests in it get the error and
         the others go on; if memory runs out, its halves are computed one after the other.
 
+        A step that is replayed from a graph is followed by the next before its own results are looked at, so that the
+        device goes on while the host reads them. What they change shows a step late: an answer that has ended, or was
+        aborted, has one token more computed, into blocks that nobody is given before the device is done with it.
+
         Raises:
             Exception: the device cannot go on (`model.engine.faults.is_fatal`).
         """
-        self._propose_drafts()
-        scheduled = self.scheduler.schedule()
-        if not scheduled:
-            return
-        now = self._clock()
-        for item in scheduled:
-            self._count_prompt(item, now)
-        results, scheduled = self._compute(scheduled)
+        launched, self._in_flight = self._in_flight, None
+        if launched is None:
+            self._propose_drafts()
+            scheduled = self.scheduler.schedule()
+            if not scheduled:
+                return
+            now = self._clock()
+            for item in scheduled:
+                self._count_prompt(item, now)
+            if self.graphs is None or not self.graphs.takes(scheduled):
+                self._take_in(*self._compute(scheduled))
+                return
+            launched = self._launch(scheduled)
+            if launched is None:
+                return
+        # Drafts are made of tokens that are known.
+        ahead = [] if self.num_draft_tokens else self.scheduler.schedule_ahead(launched.scheduled)
+        if ahead:
+            self._in_flight = self._launch(ahead)
+        self._take_in(*self._wait(launched))
+
+    def _launch(self, scheduled: list[Scheduled]) -> Launched | None:
+        assert self.graphs is not None
+        try:
+            return self.graphs.launch(scheduled)
+        except Exception as error:
+            self._fail_batch(scheduled, error)
+            if is_fatal(error):
+                raise
+            return None
+
+    def _wait(self, launched: Launched) -> tuple[list[StepResult], list[Scheduled]]:
+        assert self.graphs is not None
+        try:
+            return [self.graphs.wait(launched)], launched.scheduled
+        except Exception as error:
+            self._fail_batch(launched.scheduled, error)
+            if is_fatal(error):
+                raise
+            return [], []
+
+    def _take_in(self, results: list[StepResult], scheduled: list[Scheduled]) -> None:
+        """Move the requests of a step on, and deliver what they got."""
         accepted = {request: len(tokens) - 1 for result in results for request, tokens in result.tokens}
         for item in scheduled:
             request = item.request

@@ -380,7 +380,7 @@ class LocalEngine:
                 command()
         self._core.fail_all(error)
         self._stats = self._core.stats()
-        del self._core.runner  # the model and its cache
+        self._core.release()
 
     def _take_commands(self) -> bool:
         """Run what callers queued, waiting for something if there is no work; false once closed."""

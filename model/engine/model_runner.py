@@ -87,6 +87,23 @@ class ModelRunner:
             hidden_states=[(request, outputs[row].float().cpu().numpy()) for request, row in rows.hidden],
         )
 
+    @torch.inference_mode()
+    def fail_not_finite(self, scheduled: Sequence[Scheduled], slots: Sequence[int]) -> None:
+        """End a step that gave a number that is not finite.
+
+        Args:
+            scheduled: the step's items, as they were before it, but for those that have ended since.
+            slots: of the cache that it wrote; they are cleared.
+
+        Raises:
+            EngineError: always; the text names the layer if there is an item to find it with.
+        """
+        where = f"the model gave a number that is not finite in {self.model.lm_head.weight.dtype}"
+        if scheduled:
+            where = self._where_not_finite(build_batch(scheduled, block_size=self.block_size, device=self.device)[0])
+        self._clear(torch.tensor(slots, device=self.device))
+        raise EngineError(where)
+
     def _sample(self, outputs: Tensor, rows: StepRows) -> list[tuple[Request, list[Sampled]]]:
         if not rows.sampled:
             return []

@@ -52,6 +52,7 @@ class Request:
         forks: requests that begin with all of this one's tokens and go on from its end; then it only serves them.
         trunk: the request this one waits for as a fork.
         num_computed_tokens: tokens whose keys and values are in the cache.
+        num_in_flight: tokens after them in steps that were launched and whose results are not known yet.
         block_table: KV blocks held, in order; `contents`: of the leading full ones, as the pool names them.
         num_cached_tokens: of the prompt, when first scheduled: found or shared instead of computed.
         draft_token_ids: guessed to come next, computed with the rest and kept as far as they are right.
@@ -75,6 +76,7 @@ class Request:
     forks: list[Request] = field(default_factory=list)
     trunk: Request | None = None
     num_computed_tokens: int = 0
+    num_in_flight: int = 0
     block_table: list[int] = field(default_factory=list)
     contents: list[Content] = field(default_factory=list)
     num_cached_tokens: int = 0

@@ -11,6 +11,7 @@ the same way. A request that fits the pool alone always finishes.
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.engine.block_pool import BlockPool, Content
@@ -118,6 +119,28 @@ class Scheduler:
                 break
         return list(step.values())
 
+    def schedule_ahead(self, in_flight: Sequence[Scheduled]) -> list[Scheduled]:
+        """The step after one of running answers whose tokens are not known yet: one token more of each that can have
+        one. Blocks for them are held when it returns.
+
+        Empty if that step must be waited for: all its answers are full, others run beside them or may be let in, or
+        somebody would have to give blocks back.
+        """
+        alive = [item.request for item in in_flight if item.request.block_table]  # the others were removed meanwhile
+        if len(alive) < len(self.running) or self._may_admit():
+            return []
+        going_on = [request for request in alive if request.num_generated + request.num_in_flight < request.max_tokens]
+        lacking: list[tuple[Request, int]] = []
+        for request in going_on:
+            num_tokens = request.num_computed_tokens + request.num_in_flight + 1
+            if (count := self.pool.blocks_for(num_tokens) - len(request.block_table)) > 0:
+                lacking.append((request, count))
+        if sum(count for _, count in lacking) > self.pool.num_free:
+            return []
+        for request, count in lacking:
+            request.block_table.extend(self.pool.allocate(count) or ())
+        return [Scheduled(request, 1) for request in going_on]
+
     def fork(self, trunk: Request, forks: list[Request]) -> list[tuple[int, int]]:
         """Let `forks` go on from the end of a computed request, which leaves.
 
@@ -180,6 +203,21 @@ class Scheduler:
         step[request] = Scheduled(request, num_new + num_drafts, num_drafts)
         self._budget -= num_new + num_drafts
 
+    def _may_admit(self) -> bool:
+        """Whether :meth:`schedule` could let the first waiting request in; true more often rather than less."""
+        if not self.waiting:
+            return False
+        request = self.waiting[0]
+        if self._must_make_way(request):
+            return True
+        if sum(other.num_slots for other in self.running) + request.num_slots > self.max_num_requests:
+            return False
+        found = len(self._found(request))
+        num_cached = found * self.pool.block_size
+        budget = min(self.max_num_batched_tokens - len(self.running), self.max_num_prompt_tokens or request.num_tokens)
+        num_tokens = num_cached + min(request.num_tokens - num_cached, budget)
+        return budget > 0 and self.pool.blocks_for(num_tokens) - found <= self.pool.num_free
+
     def _admit(self, request: Request, step: dict[Request, Scheduled]) -> bool:
         """Let the first waiting request run from this step on, if there is room."""
         found = self._found(request)
@@ -235,13 +273,16 @@ class Scheduler:
 
     def _make_way(self, request: Request, step: dict[Request, Scheduled]) -> bool:
         """Whether a batch request stepped back for an interactive one that goes before it."""
+        if not self._must_make_way(request):
+            return False
+        self._preempt(self.running[-1], step)
+        return True
+
+    def _must_make_way(self, request: Request) -> bool:
         if request.priority != "interactive" or not self.running:
             return False
         last = self.running[-1]
-        if last.priority == "interactive" or last.rank < request.rank:
-            return False
-        self._preempt(last, step)
-        return True
+        return last.priority != "interactive" and last.rank > request.rank
 
     def _preempt(self, request: Request, step: dict[Request, Scheduled]) -> None:
         dropped = step.pop(request, None)

@@ -24,6 +24,8 @@ class EngineInfo:
         block_size, num_blocks: KV cache, in tokens and blocks. max_num_requests: most requests running together.
         has_lm_head: whether it can generate and score; a checkpoint of a `...ForSequenceClassification` can only
             classify and give hidden states.
+        graph_batch_sizes: of the decode steps captured as CUDA graphs; graph_capture_s, graph_bytes: what that took in
+            seconds and GPU memory. graph_note: why there are none.
         notice: what every user must be told (the demonstration model's), or `None`. licence: of the weights.
         versions: of the libraries in use.
     """
@@ -48,6 +50,10 @@ class EngineInfo:
     notice: str | None
     licence: str | None
     has_lm_head: bool = True
+    graph_batch_sizes: tuple[int, ...] = ()
+    graph_capture_s: float = 0.0
+    graph_bytes: int = 0
+    graph_note: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

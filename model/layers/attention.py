@@ -12,6 +12,11 @@ from model.layers.kv_cache import LayerCache
 ATTENTION_BACKEND = "torch scaled_dot_product_attention over gathered KV pages"
 
 
+def why_not_capturable() -> str | None:
+    """Why the attention that runs cannot be recorded in a CUDA graph; `None` if it can."""
+    return "the attention that runs asks the host how long each sequence is"
+
+
 def cached_attention(
     query: Tensor,
     key: Tensor,

@@ -29,6 +29,14 @@ def test_what_an_engine_does_not_say_is_not_invented(engine: ScriptedEngine) -> 
     assert cuda_graphs(engine.info) == "none: they need a GPU, and this engine runs on cpu"
 
 
+def test_captured_graphs_are_described(engine: ScriptedEngine) -> None:
+    captured = replace(
+        engine.info, device="cuda:0", graph_batch_sizes=(1, 2, 4), graph_capture_s=2.5, graph_bytes=1_234_000_000
+    )
+    assert cuda_graphs(captured) == "for 3 batch sizes up to 4, captured in 2.50 s, 1.23 GB"
+    assert cuda_graphs(replace(engine.info, device="cuda:0", graph_note="turned off")) == "none: turned off"
+
+
 def test_the_load_is_the_engines(engine: ScriptedEngine) -> None:
     engine.generate(["hi", "hi"], SamplingParams(max_tokens=3))
     load = load_facts(engine.info, engine.stats())

@@ -7,7 +7,9 @@ would have given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -50,13 +52,16 @@ class TokenRunner:
     def __init__(self) -> None:
         self.memory = torch.full((NUM_BLOCKS * BLOCK_SIZE,), -1)
         self.fails = False
+        self.is_alone: Callable[[], bool] = lambda: True
 
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
+        assert self.is_alone()
         blocks = self.memory.view(NUM_BLOCKS, BLOCK_SIZE)
         for source, destination in copies:
             blocks[destination] = blocks[source]
 
     def run(self, scheduled: Sequence[Scheduled]) -> StepResult:
+        assert self.is_alone(), "a step on its way was not waited for"
         if self.fails:
             self.fails = False
             raise RuntimeError("told to fail")
@@ -96,11 +101,82 @@ class TokenRunner:
         return found
 
 
+@dataclass(eq=False)
+class TokenStep:
+    """A step that was launched: for each item its position and blocks as they were then, and its token, or the step
+    that chooses it."""
+
+    scheduled: list[Scheduled]
+    places: list[tuple[int, list[int], int | TokenStep]]
+    chosen: dict[Request, int] | None = None
+
+
+class TokenGraphs:
+    """Stands for the captured steps: nothing is computed before somebody waits for it."""
+
+    def __init__(self, runner: TokenRunner) -> None:
+        self.runner = runner
+        self.pending: deque[TokenStep] = deque()
+        self.last: TokenStep | None = None
+        self.num_ahead = 0
+
+    def takes(self, scheduled: Sequence[Scheduled]) -> bool:
+        return all(
+            item.num_new_tokens == 1 and item.reaches_end and item.request.params is not None for item in scheduled
+        )
+
+    def launch(self, scheduled: list[Scheduled]) -> TokenStep:
+        places: list[tuple[int, list[int], int | TokenStep]] = []
+        for item in scheduled:
+            request = item.request
+            position = request.num_computed_tokens + request.num_in_flight
+            assert request.num_in_flight in (0, 1)
+            assert NULL_BLOCK not in request.block_table
+            self.num_ahead += request.num_in_flight
+            assert position < request.num_prompt_tokens + request.max_tokens - 1, "a token nobody asked for"
+            if request.num_in_flight:
+                assert self.last is not None
+                places.append((position, list(request.block_table), self.last))
+            else:
+                places.append((position, list(request.block_table), request.token_ids[position]))
+            request.num_in_flight += 1
+        self.last = TokenStep(scheduled, places)
+        self.pending.append(self.last)
+        return self.last
+
+    def wait(self, launched: TokenStep) -> StepResult:
+        for item in launched.scheduled:
+            item.request.num_in_flight -= 1
+        assert self.pending.popleft() is launched, "steps are waited for in their order"
+        chosen: dict[Request, int] = {}
+        for item, (position, table, source) in zip(launched.scheduled, launched.places, strict=True):
+            request, memory = item.request, self.runner.memory.view(NUM_BLOCKS, BLOCK_SIZE)
+            if isinstance(source, TokenStep):
+                assert source.chosen is not None
+                source = source.chosen[request]
+            memory[table[position // BLOCK_SIZE], position % BLOCK_SIZE] = source
+            cached = memory[table].flatten()[: position + 1].tolist()
+            if request.block_table:  # it has not ended meanwhile
+                assert cached == request.token_ids[: position + 1], "a sequence does not find its own tokens"
+            chosen[request] = next_token(cached, request.seed)
+        launched.chosen = chosen
+        if self.runner.fails:
+            self.runner.fails = False
+            raise RuntimeError("told to fail")
+        return StepResult(
+            tokens=[(request, [Sampled(token, None)]) for request, token in chosen.items()], scores=[], hidden_states=[]
+        )
+
+
 class CoreMachine(RuleBasedStateMachine):
     """Requests come singly and in groups with one beginning, are aborted, fail, and finish."""
 
-    @initialize(num_draft_tokens=st.sampled_from([0, 3]), max_num_prompt_tokens=st.sampled_from([None, 3]))
-    def begin(self, num_draft_tokens: int, max_num_prompt_tokens: int | None) -> None:
+    @initialize(
+        num_draft_tokens=st.sampled_from([0, 3]),
+        max_num_prompt_tokens=st.sampled_from([None, 3]),
+        has_graphs=st.booleans(),
+    )
+    def begin(self, num_draft_tokens: int, max_num_prompt_tokens: int | None, has_graphs: bool = False) -> None:
         self.pool = BlockPool(NUM_BLOCKS, BLOCK_SIZE)
         self.scheduler = Scheduler(
             self.pool,
@@ -110,12 +186,17 @@ class CoreMachine(RuleBasedStateMachine):
         )
         self.now = 0.0
         self.runner = TokenRunner()
+        self.graphs = TokenGraphs(self.runner) if has_graphs else None
+        if self.graphs is not None:
+            pending = self.graphs.pending
+            self.runner.is_alone = lambda: not pending
         self.core = EngineCore(
             self.runner,  # type: ignore[arg-type]
             self.scheduler,
             WithoutText(),
             eos_token_ids=(EOS,),
             num_draft_tokens=num_draft_tokens,
+            graphs=self.graphs,  # type: ignore[arg-type]
             clock=lambda: self.now,
         )
         self.ids = iter(range(10**9))
@@ -199,6 +280,9 @@ class CoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.core.has_work)
     @rule()
     def fail(self) -> None:
+        on_its_way = self.core._in_flight
+        if on_its_way is not None and not any(item.request.block_table for item in on_its_way.scheduled):
+            return  # nobody is left in it to fail
         self.runner.fails = True
         self.step()
         failed = {
@@ -264,6 +348,19 @@ class CoreMachine(RuleBasedStateMachine):
 
 TestCore = CoreMachine.TestCase
 TestCore.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_answers_are_computed_a_step_ahead() -> None:
+    machine = CoreMachine()
+    machine.begin(num_draft_tokens=0, max_num_prompt_tokens=None, has_graphs=True)
+    assert machine.graphs is not None
+    machine.answer([1] * 5, [1], 10, "interactive")
+    machine.answer([1, 0, 1], [2, 1], 7, "interactive")
+    while machine.core.has_work:
+        machine.step()
+    machine.results_are_right()
+    assert len(machine.results) == 3
+    assert machine.graphs.num_ahead > 3
 
 
 class Setting:

@@ -64,6 +64,50 @@ def test_caches_of_one_process_fit_together(monkeypatch: pytest.MonkeyPatch) -> 
         plan(0)
 
 
+def test_a_gpu_is_filled_up_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    need = CacheNeed(KVCacheShape(num_layers=2, num_kv_heads=2, head_dim=8), 4096)
+    total, weights, workspace = 10_000_000, 3_000_000, 500_000
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total - weights, total))
+
+    def plan(share: float, kv_cache_tokens: int | None = None) -> memory_plan.MemoryPlan:
+        return plan_memory(
+            [need],
+            max_num_requests=64,
+            block_size=16,
+            dtype=torch.bfloat16,
+            device=torch.device("cuda", 0),
+            kv_cache_tokens=kv_cache_tokens,
+            gpu_memory_utilization=share,
+            workspace_bytes=workspace,
+        )[0]
+
+    block = 16 * need.shape.bytes_per_token(torch.bfloat16)
+    for share in (0.5, 0.9, 1.0):
+        room = share * total - weights - workspace
+        assert room - block < plan(share).bytes_total <= room
+    for share, tokens in ((0.3, None), (0.5, 16_000)):
+        with pytest.raises(EngineError, match=r"may be used on cuda:0: .* or raise --gpu-memory-utilization"):
+            plan(share, tokens)
+
+
+def test_the_workspace_of_the_8b_model_is_small_beside_it() -> None:
+    size = memory_plan.step_workspace_bytes(
+        hidden_size=4096,
+        intermediate_size=16384,
+        vocab_size=262144,
+        max_num_batched_tokens=2048,
+        max_num_requests=64,
+        dtype=torch.bfloat16,
+    )
+    assert size == 2048 * (7 * 4096 + 2 * 16384) * 2 + 64 * 262144 * (2 + 8)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 1.01, float("nan")])
+def test_a_share_that_is_none_is_refused(random_checkpoint: Path, share: float) -> None:
+    with pytest.raises(InvalidRequest, match=r"gpu_memory_utilization=.* give a share from 0.1 to 1"):
+        open_engines([str(random_checkpoint)], device="cpu", gpu_memory_utilization=share)
+
+
 def test_engines_are_opened_together_under_different_names(random_checkpoint: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.symlink_to(random_checkpoint)
