@@ -38,7 +38,7 @@ def paged_attention_reference(
     query sees at least itself: a row that is masked altogether is NaN in some of torch's CUDA kernels.
 
     Args:
-        query: [num_tokens, num_heads, head_dim].
+        query: [num_tokens, num_heads, head_dim]; tokens after the last sequence's are padding, with the result 0.
         key_cache, value_cache: [num_blocks, block_size, num_kv_heads, head_dim]; num_heads is a multiple of
             num_kv_heads.
         query_start_loc: [num_seqs + 1] int64; seq_lens: [num_seqs] int64.
@@ -52,6 +52,7 @@ def paged_attention_reference(
     """
     output = torch.empty_like(query)
     starts: list[int] = query_start_loc.tolist()
+    output[starts[-1] :] = 0
     lengths: list[int] = seq_lens.tolist()
     single = [i for i in range(len(lengths)) if starts[i + 1] - starts[i] == 1]
     longer = [i for i in range(len(lengths)) if starts[i + 1] - starts[i] > 1]

@@ -74,8 +74,9 @@ class _Group:
 
 @dataclass(slots=True)
 class CpuAttentionPlan:
-    """How the sequences of one step are taken together."""
+    """How the sequences of one step are taken together; they have `num_tokens` new tokens."""
 
+    num_tokens: int
     groups: list[_Group] = field(default_factory=list)
 
 
@@ -89,7 +90,7 @@ def plan_attention_cpu(
         seq_lens: [num_seqs] tokens in each sequence after the step.
         block_tables: [num_seqs, max_blocks] int64, any block where a sequence has none.
     """
-    plan = CpuAttentionPlan()
+    plan = CpuAttentionPlan(query_start_loc[-1])
     alike: dict[int, list[int]] = {}  # by the number of new tokens
     whole: list[int] = []
     for index, seq_len in enumerate(seq_lens):
@@ -179,7 +180,7 @@ def paged_attention_cpu(
     """As `paged_attention_reference`, for a plan of the same step.
 
     Args:
-        query: [num_tokens, num_heads, head_dim].
+        query: [num_tokens, num_heads, head_dim]; rows after those of the plan are padding, for which the result is 0.
         key, value: [num_tokens, num_kv_heads, head_dim], the new tokens', which are in the cache too.
         key_cache, value_cache: [num_blocks, block_size, num_kv_heads, head_dim].
         scale: factor on the dot products.
@@ -189,6 +190,8 @@ def paged_attention_cpu(
         [num_tokens, num_heads, head_dim], query's dtype.
     """
     output = torch.empty_like(query)
+    if plan.num_tokens < len(query):
+        output[plan.num_tokens :] = 0
     for group in plan.groups:
         shape = (group.num_seqs, group.query_len, *query.shape[1:])
         queries = query[group.rows].view(shape).transpose(1, 2)  # [num_seqs, num_heads, query_len, head_dim]

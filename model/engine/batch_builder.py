@@ -11,6 +11,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 
+from kernels.linear import padded_rows
 from kernels.paged_attention_cpu import CpuAttentionPlan, plan_attention_cpu
 from model.engine.block_pool import NULL_BLOCK
 from model.engine.request import Request
@@ -39,13 +40,15 @@ class StepRows:
 
 
 def build_batch(
-    scheduled: Sequence[Scheduled], *, block_size: int, device: torch.device
+    scheduled: Sequence[Scheduled], *, block_size: int, device: torch.device, pads: bool = False
 ) -> tuple[ForwardBatch, StepRows]:
     """Pack the scheduled tokens end to end.
 
     Args:
         scheduled: at least one item, blocks held.
         block_size: tokens in a KV block.
+        pads: whether tokens that mean nothing follow, up to a number that the products of `kernels.linear` are made
+            for. They write to the null block.
     """
 
     def tensor(values: list[int]) -> torch.Tensor:
@@ -59,7 +62,7 @@ def build_batch(
     starts = [0]
     seq_lens: list[int] = []
     wanted: list[int] = []  # packed tokens whose output is needed
-    first_wanted: list[int] = []  # of each item, as an index into `wanted`
+    num_last: list[int] = []  # each item's tokens from the first of these on
     rows = StepRows()
     vector_rows: list[int] = []
     vectors: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
@@ -84,8 +87,13 @@ def build_batch(
             chosen = slice(bisect_left(request.vectors.positions, begin), bisect_left(request.vectors.positions, end))
             vector_rows += (first + position - begin for position in request.vectors.positions[chosen])
             vectors.append(request.vectors.values[chosen])
-        first_wanted.append(len(wanted))
+        num_before = len(wanted)
         _add_rows(item, first, wanted, rows)
+        num_last.append(len(input_ids) - wanted[num_before] if len(wanted) > num_before else 0)
+    num_padding = padded_rows(len(input_ids)) - len(input_ids) if pads else 0
+    for values in (input_ids, positions, rotary_lens):
+        values += [0] * num_padding
+    slots += [NULL_BLOCK * block_size] * num_padding
     tables: list[int] = []
     max_blocks = max(len(item.request.block_table) for item in scheduled)
     for item in scheduled:
@@ -99,17 +107,18 @@ def build_batch(
         return plan_attention_cpu(query_start_loc, seq_lens, block_tables, block_size=block_size)
 
     def last_rows() -> LastRows | None:
-        counts = [end - wanted[row] for end, row in zip(starts[1:], first_wanted, strict=True)]
-        if sum(counts) > LARGEST_SHARE_LAST * len(input_ids):
+        if not all(num_last) or sum(num_last) > LARGEST_SHARE_LAST * starts[-1]:
             return None
-        last_starts = [0, *accumulate(counts)]
-        kept = [row for end, count in zip(starts[1:], counts, strict=True) for row in range(end - count, end)]
+        last_starts = [0, *accumulate(num_last)]
+        kept = [row for end, count in zip(starts[1:], num_last, strict=True) for row in range(end - count, end)]
         place = {row: index for index, row in enumerate(kept)}
+        if pads:
+            kept += [0] * (padded_rows(len(kept)) - len(kept))
         return LastRows(
             rows=tensor(kept),
             query_start_loc=tensor(last_starts),
             logits_indices=tensor([place[row] for row in wanted]),
-            max_query_len=max(counts),
+            max_query_len=max(num_last),
             cpu_plan=attention_plan(last_starts),
         )
 

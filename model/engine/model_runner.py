@@ -75,7 +75,9 @@ class ModelRunner:
         """
         if self._num_threads is not None and torch.get_num_threads() != self._num_threads:
             torch.set_num_threads(self._num_threads)
-        batch, rows = build_batch(scheduled, block_size=self.block_size, device=self.device)
+        batch, rows = build_batch(
+            scheduled, block_size=self.block_size, device=self.device, pads=self.device.type == "cpu"
+        )
         outputs = self.model(batch, self.kv_cache)  # [num_rows, hidden_size]
         if not outputs.isfinite().all():
             where = self._where_not_finite(batch)

@@ -14,7 +14,7 @@ class LastRows:
     """What the last layer computes beyond keys and values: of each sequence, the new tokens from the first wanted on.
 
     Attributes:
-        rows: [num_rows] packed tokens.
+        rows: [num_rows] packed tokens, after the last sequence's any, as padding.
         query_start_loc: [num_seqs + 1] running sum of these tokens.
         logits_indices: as the batch's, but among `rows`.
         max_query_len: most of them in one sequence.
@@ -33,7 +33,8 @@ class ForwardBatch:
     """The new tokens of several sequences, packed end to end.
 
     Integer tensors are int64 and live on the model's device. `num_tokens` counts the packed new tokens, `num_seqs`
-    the sequences; sequence i owns tokens `query_start_loc[i]` to `query_start_loc[i + 1]`.
+    the sequences; sequence i owns tokens `query_start_loc[i]` to `query_start_loc[i + 1]`. Tokens after the last
+    sequence's are padding: their keys and values go to the null block, attention gives 0 for them.
 
     Attributes:
         input_ids: [num_tokens] token ids.

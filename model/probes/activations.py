@@ -11,7 +11,7 @@ matrix need not be read. How much a kernel that skips them can gain therefore de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,8 @@ def count_zeros(
             for scheduled in _steps(pack, step_tokens):
                 groups.set([item.num_new_tokens for item in scheduled])
                 batch, _ = build_batch(scheduled, block_size=BLOCK_SIZE, device=weight.device)
-                if not model(batch, cache).isfinite().all():
+                # The last layer's activations count for every token too, not only for those whose output is wanted.
+                if not model(replace(batch, last=None), cache).isfinite().all():
                     raise EngineError(f"the model gave a number that is not finite in {weight.dtype}: use float32")
     finally:
         for hook in hooks:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from kernels.linear import HAS_ONEDNN, _shares, linear, linear_reference
+from kernels.linear import HAS_ONEDNN, _shares, linear, linear_reference, padded_rows
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,32 @@ def test_equals_the_definition(num_tokens: int, out_features: int, in_features: 
 def test_other_dtypes_are_the_definition_itself(dtype: torch.dtype) -> None:
     states, weight, bias = torch.randn(3, 8).to(dtype), torch.randn(5, 8).to(dtype), torch.randn(5).to(dtype)
     assert torch.equal(linear(states, weight, bias), linear_reference(states, weight, bias))
+
+
+def test_rows_are_padded_to_few_numbers_and_by_little() -> None:
+    numbers = [padded_rows(count) for count in range(1025)]
+    assert numbers[:2] == [0, 1]
+    assert len(set(numbers[1:])) == 45
+    assert all(count <= number for count, number in enumerate(numbers))
+    assert all(4 * (number - count) < count for count, number in enumerate(numbers) if count >= 16)
+    assert all(padded_rows(number) == number for number in numbers)
+
+
+@pytest.mark.skipif(not HAS_ONEDNN, reason="oneDNN is for x86-64")
+def test_every_number_of_rows_takes_little_memory() -> None:
+    program = """
+import psutil, torch
+from kernels.linear import linear
+torch.set_num_threads(1)
+states, weight = torch.randn(600, 192), torch.randn(576, 192)
+linear(states, weight, None)
+before = psutil.Process().memory_info().rss
+for num_rows in range(2, 400):
+    linear(states[:num_rows], weight, None)
+print((psutil.Process().memory_info().rss - before) >> 20)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 64  # MiB; 230 if a product is made for each number
 
 
 def test_no_rows_give_no_rows() -> None:
