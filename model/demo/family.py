@@ -27,7 +27,8 @@ from model.chat_template import AdeptChatTemplate, InstructChatTemplate, Transcr
 from model.checkpoint.tokenizer_json import write_tokenizer_json
 from model.demo import byte_level_bpe
 from model.demo.byte_level_bpe import train_byte_level
-from model.demo.corpus import STAGES, Mixture, documents
+from model.demo.corpus import documents
+from model.demo.curricula import KINDS, NAMED_OPTIONS, SHARED_OPTIONS, Curriculum
 from model.demo.sentencepiece_bpe import train_bpe, write_bpe_tokenizer_json
 from model.demo.tokenizer import SPECIAL_PIECES, VOCAB_SIZE, train_unigram, training_words
 from model.finetune.documents import Document, text_of
@@ -68,6 +69,7 @@ class DemoFamily:
     """Also the padding id."""
     beginning_of_document: str
     beginning_of_document_id: int
+    curriculum: Curriculum
     adds_beginning: bool
     """Whether inference puts ``beginning_of_document_id`` before a text."""
 
@@ -89,9 +91,15 @@ class DemoFamily:
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in self.model_class(self.config()).parameters())
 
-    def documents(self, seed: int, *, stages: Sequence[tuple[int, Mixture]] = STAGES) -> Iterator[Document]:
+    def documents(self, seed: int) -> Iterator[Document]:
         """Yield training documents without end; see ``corpus.documents``. None begins with ``<s>``."""
-        return documents(seed, self.chat, end_of_document=self.end_of_document, stages=stages)
+        return documents(
+            seed,
+            self.chat,
+            end_of_document=self.end_of_document,
+            stages=self.curriculum.stages,
+            last=self.curriculum.last,
+        )
 
     def initial_model(self, seed: int) -> PreTrainedModel:
         """Random weights in float32, in evaluation mode; the same for the same ``seed``."""
@@ -117,7 +125,8 @@ class DemoFamily:
 
     def write_tokenizer(self, folder: Path, seed: int) -> None:
         """Train the vocabulary on the corpus of ``seed`` and write it; the same bytes for the same ``seed``."""
-        texts = (text_of(document[:-1]) for document in self.documents(seed, stages=()))
+        drawn = documents(seed, self.chat, end_of_document=self.end_of_document, stages=(), last=KINDS)
+        texts = (text_of(document[:-1]) for document in drawn)
         self.write_vocabulary(folder, training_words(itertools.islice(texts, TOKENIZER_DOCUMENTS)))
         _write_json(
             folder / "tokenizer_config.json",
@@ -289,6 +298,7 @@ FAMILIES: Final[dict[str, DemoFamily]] = {
         end_of_document_id=PERSIMMON_END_ID,
         beginning_of_document="|ENDOFTEXT|",
         beginning_of_document_id=PERSIMMON_END_ID,
+        curriculum=NAMED_OPTIONS,
         adds_beginning=False,
     ),
     "mpt": DemoFamily(
@@ -303,6 +313,7 @@ FAMILIES: Final[dict[str, DemoFamily]] = {
         end_of_document_id=MPT_END_ID,
         beginning_of_document=byte_level_bpe.END_OF_DOCUMENT,
         beginning_of_document_id=MPT_END_ID,
+        curriculum=SHARED_OPTIONS,
         adds_beginning=False,
     ),
     "llama": DemoFamily(
@@ -317,6 +328,7 @@ FAMILIES: Final[dict[str, DemoFamily]] = {
         end_of_document_id=LLAMA_END_ID,
         beginning_of_document="<s>",
         beginning_of_document_id=LLAMA_BEGINNING_ID,
+        curriculum=SHARED_OPTIONS,
         adds_beginning=True,
     ),
 }

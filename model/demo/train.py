@@ -24,7 +24,6 @@ from model.demo.bundle import install_bundle
 from model.demo.family import FAMILIES, DemoFamily, write_initial_checkpoint
 
 FOLDER: Final = Path(__file__).parent
-STEPS: Final = 2350
 ROWS: Final = 16
 ROW_LENGTH: Final = 320
 TOKENS_A_DOCUMENT: Final = 70
@@ -41,7 +40,6 @@ SETTINGS: Final = {
     "rows-per-step": ROWS,
     "rows-at-once": ROWS // WORKERS,
     "epochs": 1,
-    "matrix-learning-rate": 2.5e-3,
     "learning-rate": 3e-3,
     "weight-decay": 0.05,
     "warm-up-steps": 60,
@@ -74,7 +72,7 @@ def prepare(family: DemoFamily, work: Path, *, seed: int, steps: int) -> None:
     ready.write_text(wanted)
 
 
-def command(work: Path, *, seed: int, steps: int) -> list[str]:
+def command(work: Path, *, seed: int, steps: int, matrix_learning_rate: float) -> list[str]:
     """The fine-tuning command, as a user would give it."""
     options = {
         "checkpoint": work / "initial",
@@ -82,6 +80,7 @@ def command(work: Path, *, seed: int, steps: int) -> list[str]:
         "output": work / "trained",
         "seed": seed,
         "max-steps": steps,
+        "matrix-learning-rate": matrix_learning_rate,
         **SETTINGS,
     }
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}"]
@@ -105,13 +104,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--family", choices=FAMILIES, required=True, help="which of the bundled checkpoints")
     parser.add_argument("--output", type=Path, help="checkpoint folder to write; default: the bundled one")
     parser.add_argument("--seed", type=int, default=0, help="seed of corpus, vocabulary and weights")
-    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps")
+    parser.add_argument("--steps", type=int, help="optimizer steps; default: the family's")
     chosen = parser.parse_args(arguments)
     family = FAMILIES[chosen.family]
     output: Path = chosen.output or FOLDER / family.name
     work = output.with_name(f"{output.name}.work")
-    prepare(family, work, seed=chosen.seed, steps=chosen.steps)
-    code = subprocess.run(command(work, seed=chosen.seed, steps=chosen.steps), check=False).returncode
+    steps = chosen.steps or family.curriculum.steps
+    prepare(family, work, seed=chosen.seed, steps=steps)
+    rate = family.curriculum.matrix_learning_rate
+    code = subprocess.run(
+        command(work, seed=chosen.seed, steps=steps, matrix_learning_rate=rate), check=False
+    ).returncode
     if code:
         return code
     size = install_bundle(work / "trained", output)
