@@ -49,7 +49,7 @@ def test_same_seed_same_documents(family: DemoFamily) -> None:
 
 
 DIGESTS = {
-    "persimmon-demo": "",
+    "persimmon-demo": "cb9594ff602ad05deeee53da05bb035ab8c7e95b427354e67e76ee723bcea87b",
     "mpt-demo": "b756882bd34a74a9ce23c66725bb69fa606cb4d98307a9952293c52d6562c701",
     "llama-demo": "92197e1876ff602279f621ae37149d9bcf3065a5d46a0f022862b400b4063089",
 }
