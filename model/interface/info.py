@@ -57,8 +57,8 @@ class EngineInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as a JSON-ready dict."""
-        return asdict(self)
+        """The same as JSON gives it back."""
+        return asdict(self) | {"graph_batch_sizes": list(self.graph_batch_sizes)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -74,6 +74,8 @@ def test_run_then_report(opened: list[Any], items: Path, tmp_path: Path, capsys:
         "dtype": "float32",
         "rope_position_dtype": "float32",
         "context_length": None,
+        "graphs": True,
+        "gpu_memory_utilization": 0.9,
     }
     page = tmp_path / "results" / "README.md"
     written = page.read_text(encoding="utf-8")
