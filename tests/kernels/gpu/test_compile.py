@@ -74,8 +74,6 @@ def test_what_is_wrong_is_found() -> None:
 
 def test_every_kernel_compiles_for_sm_90(tmp_path: Path) -> None:
     done = run("-m", "kernels.gpu.compile", "--first", "--arch", "90", "--jobs", "2", "--output", str(tmp_path))
-    if "0 compilations" in done.stdout:
-        pytest.skip("kernels.gpu has no kernel yet")
     assert done.returncode == 0, done.stderr + done.stdout
     report: dict[str, Any] = json.loads((tmp_path / "compile.json").read_text())
     assert report["cases"]
