@@ -122,7 +122,7 @@ def test_a_run_can_be_stopped_and_what_is_answered_stays(
     else:
         engine.close()
     tab.page.get_by_text("Stopped: the file of answers ends here").wait_for()
-    assert tab.problem.count() == (by == "a failure")
+    expect(tab.problem).to_have_count(int(by == "a failure"))
     (answers,) = cache.rglob("lines-classified.csv")
     with answers.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
