@@ -31,31 +31,37 @@ def paged_attention_reference(
     block_tables: Tensor,
     scale: float,
     alibi_slopes: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Causal attention of packed new tokens over the cached keys and values of their sequences.
 
     The new tokens' own keys must be in the cache already. The last query of a sequence stands at seq_len - 1. Every
-    query sees at least itself: a row that is masked altogether is NaN in some of torch's CUDA kernels.
+    query sees at least itself, but for those of a sequence of length 0, a padding row, whose output is 0: a row that is
+    masked altogether is NaN in some of torch's CUDA kernels.
 
     Args:
         query: [num_tokens, num_heads, head_dim]; tokens after the last sequence's are padding, with the result 0.
         key_cache, value_cache: [num_blocks, block_size, num_kv_heads, head_dim]; num_heads is a multiple of
             num_kv_heads.
-        query_start_loc: [num_seqs + 1] int64; seq_lens: [num_seqs] int64.
+        query_start_loc: [num_seqs + 1] int64, anywhere in `query`; seq_lens: [num_seqs] int64.
         block_tables: [num_seqs, max_blocks] int64.
         scale: factor on the dot products.
         alibi_slopes: [num_heads] float32; score(q, k) gets slope * (k - q) added (Press et al. 2022). The sum is made
             in fp32 whatever the dtype, because distances in bf16 are exact only to 256.
+        out: [num_tokens, num_heads, head_dim], written in place of new memory; rows of no sequence are left alone.
 
     Returns:
         [num_tokens, num_heads, head_dim], query's dtype.
     """
-    output = torch.empty_like(query)
+    output = torch.empty_like(query) if out is None else out
     starts: list[int] = query_start_loc.tolist()
     output[starts[-1] :] = 0
     lengths: list[int] = seq_lens.tolist()
-    single = [i for i in range(len(lengths)) if starts[i + 1] - starts[i] == 1]
-    longer = [i for i in range(len(lengths)) if starts[i + 1] - starts[i] > 1]
+    for index, length in enumerate(lengths):
+        if length == 0:
+            output[starts[index] : starts[index + 1]] = 0
+    single = [i for i, length in enumerate(lengths) if length and starts[i + 1] - starts[i] == 1]
+    longer = [i for i, length in enumerate(lengths) if length and starts[i + 1] - starts[i] > 1]
     # All sequences with one new token go together, padded to the longest; the others one by one.
     for group in ([single] if single else []) + [[i] for i in longer]:
         query_len = starts[group[0] + 1] - starts[group[0]]
