@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed: it comes with requirements-dev.txt on Linux")
-
 from kernels.gpu.paged_attention import MAX_SPLITS, choose_num_splits, choose_tile, paged_attention
 from kernels.paged_attention import paged_attention_reference
 
