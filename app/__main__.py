@@ -108,6 +108,7 @@ def _serve(
             context_length=options.context_length,
             graphs=not options.no_graphs,
             gpu_memory_utilization=options.gpu_memory_utilization,
+            attention_backend=options.attention_backend,
         )
 
     def create(engines: Sequence[Engine]) -> FastAPI:
@@ -140,7 +141,7 @@ def _say_ready(engines: Sequence[Engine], listener: socket.socket) -> None:
             print(f"Note on {info.model_name}: {info.notice}")
         cached = (info.num_blocks - 1) * info.block_size
         print(
-            f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_backend}; KV cache: "
+            f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_choice}; KV cache: "
             f"{cached:,} tokens, shared by at most {info.max_num_requests} answers at once"
         )
     host, port = listener.getsockname()[:2]
@@ -176,6 +177,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--context-length", type=int, help="most tokens of prompt and answer, if not each model's own")
     parser.add_argument("--no-graphs", action="store_true", help="on a GPU: compute every step without CUDA graphs")
+    parser.add_argument(
+        "--attention-backend",
+        default="auto",
+        metavar="NAME[/NAME]",
+        help="flash-attn, torch-varlen, triton or sdpa, for prompts and, after a slash, for answers; auto is the "
+        "fastest there is, and the reasons are shown at the start",
+    )
     parser.add_argument(
         "--gpu-memory-utilization",
         type=float,

@@ -55,7 +55,8 @@ def paged_attention_reference(
     """
     output = torch.empty_like(query) if out is None else out
     starts: list[int] = query_start_loc.tolist()
-    output[starts[-1] :] = 0
+    if out is None:
+        output[starts[-1] :] = 0
     lengths: list[int] = seq_lens.tolist()
     for index, length in enumerate(lengths):
         if length == 0:

@@ -27,8 +27,9 @@ from model.engine.heads import Heads
 from model.engine.memory_plan import GPU_MEMORY_UTILIZATION, CacheNeed, MemoryPlan, plan_memory, step_workspace_bytes
 from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
+from model.families.mpt import MptConfig
 from model.interface import EngineInfo, InvalidRequest
-from model.layers.attention import ATTENTION_BACKEND
+from model.layers.attention_backends import AttentionBackend, AttentionNeeds, choose_attention, find_missing
 from model.own_thread import in_own_thread
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class EngineOptions(TypedDict, total=False):
     num_draft_tokens: int
     graphs: bool
     gpu_memory_utilization: float
+    attention_backend: str
 
 
 def open_engine(checkpoint: str, **options: Unpack[EngineOptions]) -> LocalEngine:
@@ -85,6 +87,7 @@ def open_engines(
     num_draft_tokens: int = 0,
     graphs: bool = True,
     gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
+    attention_backend: str = "auto",
 ) -> list[LocalEngine]:
     """Load checkpoints and start an engine for each, in their order.
 
@@ -109,6 +112,7 @@ def open_engines(
             lookup); answers are the same. 0 is off.
         graphs: whether decode steps are captured as CUDA graphs on a GPU and replayed; answers are the same.
         gpu_memory_utilization: share of a GPU's memory for weights, workspace and caches, 0.1 to 1.
+        attention_backend: `auto`, or a name of `model.layers.attention_backends`, or two as `PROMPTS/ANSWERS`.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
@@ -162,6 +166,7 @@ def open_engines(
             for checkpoint in checkpoints
         ]
         lengths = [_context_length(loaded, context_length) for loaded in models]
+        backends = [_attention(loaded, torch_device, torch_dtype, block_size, attention_backend) for loaded in models]
         plans = plan_memory(
             [
                 CacheNeed(loaded.model.config.kv_cache_shape, length)
@@ -189,7 +194,7 @@ def open_engines(
         num_threads = max(1, torch.get_num_threads() // len(models)) if len(models) > 1 else None
         with ExitStack() as opened:
             engines = []
-            for loaded, length, plan in zip(models, lengths, plans, strict=True):
+            for loaded, length, plan, attention in zip(models, lengths, plans, backends, strict=True):
                 scheduler = Scheduler(
                     BlockPool(
                         plan.num_blocks,
@@ -200,8 +205,10 @@ def open_engines(
                     max_num_batched_tokens=max_num_batched_tokens,
                     max_num_prompt_tokens=max_num_prompt_tokens,
                 )
-                info = _info(loaded, plan, length, rope_position_dtype, max_num_requests)
-                engines.append(_start(loaded, plan, scheduler, info, num_draft_tokens, num_threads, graphs=graphs))
+                info = _info(loaded, plan, length, rope_position_dtype, max_num_requests, attention)
+                engines.append(
+                    _start(loaded, plan, scheduler, info, num_draft_tokens, num_threads, attention, graphs=graphs)
+                )
                 opened.callback(engines[-1].close)
             opened.pop_all()
         return engines
@@ -220,8 +227,30 @@ def _context_length(loaded: LoadedModel, wanted: int | None) -> int:
     return wanted
 
 
+def _attention(
+    loaded: LoadedModel, device: torch.device, dtype: torch.dtype, block_size: int, wanted: str
+) -> AttentionBackend:
+    config = loaded.model.config
+    needs = AttentionNeeds(
+        device_type=device.type,
+        capability=torch.cuda.get_device_capability(device) if device.type == "cuda" else None,
+        dtype=dtype,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.kv_cache_shape.num_kv_heads,
+        head_dim=config.head_dim,
+        uses_alibi=isinstance(config, MptConfig) and config.alibi_bias_max is not None,
+        block_size=block_size,
+    )
+    return choose_attention(needs, find_missing(needs), wanted=wanted)
+
+
 def _info(
-    loaded: LoadedModel, plan: MemoryPlan, context_length: int, rope_position_dtype: str, max_num_requests: int
+    loaded: LoadedModel,
+    plan: MemoryPlan,
+    context_length: int,
+    rope_position_dtype: str,
+    max_num_requests: int,
+    attention: AttentionBackend,
 ) -> EngineInfo:
     return EngineInfo(
         model_name=loaded.model_name,
@@ -237,7 +266,8 @@ def _info(
         device=loaded.device,
         dtype=loaded.dtype,
         rope_position_dtype=rope_position_dtype,
-        attention_backend=ATTENTION_BACKEND,
+        attention_backend=attention.description,
+        attention_not_used=dict(attention.not_used),
         block_size=plan.block_size,
         num_blocks=plan.num_blocks,
         max_num_requests=max_num_requests,
@@ -255,6 +285,7 @@ def _start(
     info: EngineInfo,
     num_draft_tokens: int,
     num_threads: int | None,
+    attention: AttentionBackend,
     *,
     graphs: bool,
 ) -> LocalEngine:
@@ -266,7 +297,13 @@ def _start(
             heads.attach(folder)
         except CheckpointError as error:  # such as one of weights that have been trained again since
             logger.warning("%s", error)
-    runner = ModelRunner(loaded.model, num_blocks=plan.num_blocks, block_size=plan.block_size, num_threads=num_threads)
+    runner = ModelRunner(
+        loaded.model,
+        num_blocks=plan.num_blocks,
+        block_size=plan.block_size,
+        attention=None if info.device == "cpu" else attention,
+        num_threads=num_threads,
+    )
     if os.environ.get(SWITCH):
         cause_faults(runner, os.environ[SWITCH])
     captured: DecodeGraphs | None = None

@@ -415,6 +415,7 @@ class ScriptedEngine:
             dtype="float32",
             rope_position_dtype="float32",
             attention_backend="scripted: no attention runs",
+            attention_not_used={"triton": "it needs an NVIDIA GPU"},
             block_size=BLOCK_SIZE,
             num_blocks=1 + max_num_requests * blocks_per_request,
             max_num_requests=max_num_requests,

@@ -40,6 +40,7 @@ def _state(model: ServedModel) -> dict[str, Any]:
         "device": info.device,
         "dtype": info.dtype,
         "attention_backend": info.attention_backend,
+        "attention_not_used": dict(info.attention_not_used),
         "context_length": info.context_length,
         "kv_cache_tokens": (info.num_blocks - 1) * info.block_size,
         "notice": info.notice,

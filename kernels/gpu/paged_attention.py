@@ -25,6 +25,9 @@ SHORT_QUERY = 8
 PROGRAMS_WANTED = 528
 """Programs that fill a GPU: four on each of an H100's 132 multiprocessors, whose shared memory holds as many."""
 MAX_SPLITS = 64
+# What changes from step to step makes no new variants of the kernels: compiling one takes seconds.
+_VARYING = ["num_row_tiles", "max_query_len", "table_stride"]
+_SLICED = ["query_start_loc", "seq_lens", "block_tables"]
 
 
 @triton.jit
@@ -94,7 +97,7 @@ def attend_to_keys(
     return accumulated, row_max, row_sum
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_VARYING, do_not_specialize_on_alignment=_SLICED)
 def paged_attention_kernel(
     query,
     key_cache,
@@ -191,7 +194,7 @@ def paged_attention_kernel(
         tl.store(output + places[:, None] + dims[None, :], result.to(output.dtype.element_ty), mask=is_entry)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_splits"], do_not_specialize_on_alignment=_SLICED[:2])
 def merge_splits_kernel(
     parts,  # [num_splits, num_seqs, max_query_len, num_heads, head_dim] float32
     lse,  # [num_splits, num_seqs, max_query_len, num_heads] float32, in powers of two

@@ -72,7 +72,7 @@ def _attention_case(
     tile = choose_tile(max_query_len=query_len, group=group, head_dim=shape.head_dim, dtype=dtype)
     integers = (
         "num_heads",
-        *(("num_row_tiles",) if query_len > SHORT_QUERY else ()),
+        "num_row_tiles",
         "max_query_len",
         "query_token_stride",
         "query_head_stride",
@@ -92,7 +92,6 @@ def _attention_case(
         kernel=paged_attention_kernel,
         signature=signature,
         constants={
-            **({} if query_len > SHORT_QUERY else {"num_row_tiles": 1}),
             "GROUP": group,
             "HEAD_DIM": shape.head_dim,
             "BLOCK_SIZE": PAGE,
@@ -104,7 +103,7 @@ def _attention_case(
             "TWO_LOOPS": query_len > SHORT_QUERY,
         },
         divisible_by_16=(
-            *(name for name, kind in signature.items() if kind.startswith("*")),
+            *(name for name, kind in signature.items() if kind.startswith("*") and kind != "*i64"),
             *(name for name in integers if name.endswith("_stride") and name != "table_stride"),
         ),
         num_warps=tile.num_warps,
@@ -125,7 +124,7 @@ def _merge_case(shape: Shape, *, num_splits: int = 16) -> CompileCase:
             "BLOCK_D": shape.head_dim,
             "BLOCK_S": triton.next_power_of_2(num_splits),
         },
-        divisible_by_16=(*signature, "output_token_stride"),
+        divisible_by_16=("parts", "lse", "output", "output_token_stride"),
         num_warps=1 if num_splits * shape.head_dim <= 1024 else 4,
     )
 

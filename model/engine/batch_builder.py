@@ -16,6 +16,8 @@ from kernels.paged_attention_cpu import CpuAttentionPlan, plan_attention_cpu
 from model.engine.block_pool import NULL_BLOCK
 from model.engine.request import Request
 from model.engine.scheduler import Scheduled
+from model.layers.attention_backends import AttentionBackend
+from model.layers.attention_plan import AttentionPlan, part_of, plan_attention
 from model.layers.forward_batch import ForwardBatch, LastRows
 
 LARGEST_SHARE_LAST = 0.5
@@ -40,7 +42,12 @@ class StepRows:
 
 
 def build_batch(
-    scheduled: Sequence[Scheduled], *, block_size: int, device: torch.device, pads: bool = False
+    scheduled: Sequence[Scheduled],
+    *,
+    block_size: int,
+    device: torch.device,
+    pads: bool = False,
+    attention: AttentionBackend | None = None,
 ) -> tuple[ForwardBatch, StepRows]:
     """Pack the scheduled tokens end to end.
 
@@ -49,12 +56,18 @@ def build_batch(
         block_size: tokens in a KV block.
         pads: whether tokens that mean nothing follow, up to a number that the products of `kernels.linear` are made
             for. They write to the null block.
+        attention: what runs it on a GPU; `None`: the reference.
     """
 
     def tensor(values: list[int]) -> torch.Tensor:
         # Several times faster than torch.tensor, which looks at every number.
         return torch.from_numpy(np.array(array("q", values))).to(device, non_blocking=True)
 
+    if attention is not None:  # what goes to one back-end stands together
+        scheduled = sorted(
+            scheduled,
+            key=lambda item: part_of(item.num_new_tokens, item.request.num_computed_tokens + item.num_new_tokens),
+        )
     input_ids: list[int] = []
     positions: list[int] = []
     rotary_lens: list[int] = []
@@ -101,10 +114,15 @@ def build_batch(
         tables += [NULL_BLOCK] * (max_blocks - len(item.request.block_table))
     block_tables = tensor(tables).view(len(scheduled), max_blocks)
 
-    def attention_plan(query_start_loc: list[int]) -> CpuAttentionPlan | None:
+    def cpu_plan(query_start_loc: list[int]) -> CpuAttentionPlan | None:
         if device.type != "cpu":
             return None
         return plan_attention_cpu(query_start_loc, seq_lens, block_tables, block_size=block_size)
+
+    def attention_plan(query_start_loc: list[int]) -> AttentionPlan | None:
+        if attention is None:
+            return None
+        return plan_attention(query_start_loc, seq_lens, block_tables, block_size=block_size, backend=attention)
 
     def last_rows() -> LastRows | None:
         if not all(num_last) or sum(num_last) > LARGEST_SHARE_LAST * starts[-1]:
@@ -119,7 +137,8 @@ def build_batch(
             query_start_loc=tensor(last_starts),
             logits_indices=tensor([place[row] for row in wanted]),
             max_query_len=max(num_last),
-            cpu_plan=attention_plan(last_starts),
+            cpu_plan=cpu_plan(last_starts),
+            attention_plan=attention_plan(last_starts),
         )
 
     batch = ForwardBatch(
@@ -135,7 +154,8 @@ def build_batch(
         max_seq_len=max(seq_lens),
         vector_rows=tensor(vector_rows) if vector_rows else None,
         vectors=torch.from_numpy(np.concatenate(vectors)).to(device) if vector_rows else None,
-        cpu_plan=attention_plan(starts),
+        cpu_plan=cpu_plan(starts),
+        attention_plan=attention_plan(starts),
         last=last_rows(),
     )
     return batch, rows

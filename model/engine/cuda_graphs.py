@@ -24,6 +24,7 @@ from model.engine.sampler import Sampled
 from model.engine.scheduler import Scheduled
 from model.interface import EngineError
 from model.layers.attention import why_not_capturable
+from model.layers.attention_plan import plan_decoding
 from model.layers.forward_batch import ForwardBatch
 
 BATCH_SIZES = (1, 2, 4, 8, *range(16, 257, 8))
@@ -151,6 +152,7 @@ class DecodeGraphs:
         input_ids = torch.where(source >= 0, buffers.tokens[source.clamp(min=0)], numbers[GIVEN])
         blocks = tables.gather(1, (positions // buffers.block_size)[:, None])[:, 0]
         seq_lens = positions + 1
+        attention, max_seq_len = self._runner.attention, buffers.max_blocks * buffers.block_size
         batch = ForwardBatch(
             input_ids=input_ids,
             positions=positions,
@@ -161,7 +163,8 @@ class DecodeGraphs:
             block_tables=tables,
             logits_indices=buffers.starts[:size],
             max_query_len=1,
-            max_seq_len=buffers.max_blocks * buffers.block_size,
+            max_seq_len=max_seq_len,
+            attention_plan=None if attention is None else plan_decoding(size, max_seq_len, backend=attention),
         )
         hidden_states = self._runner.model(batch, self._runner.kv_cache)  # [size, hidden_size]
         largest, tokens = self._runner.model.lm_head(hidden_states).max(dim=-1)
@@ -182,7 +185,7 @@ def why_no_graphs(runner: ModelRunner, *, wanted: bool, has_lm_head: bool) -> st
         return TURNED_OFF
     if not has_lm_head:
         return ONLY_CLASSIFIES
-    return why_not_capturable()
+    return why_not_capturable(runner.attention)
 
 
 def capture_graphs(

@@ -17,6 +17,7 @@ from model.engine.sampler import Sampled, SampleRequest, sample
 from model.engine.scheduler import Scheduled
 from model.families.registry import CausalLM
 from model.interface import EngineError, TokenLogprob
+from model.layers.attention_backends import AttentionBackend
 from model.layers.forward_batch import ForwardBatch
 
 if TYPE_CHECKING:
@@ -45,12 +46,22 @@ class ModelRunner:
     Args:
         model: loaded, on `device`.
         num_blocks, block_size: of the KV cache, which is allocated here in the model's dtype.
+        attention: what runs attention on a GPU; `None`: the reference.
         num_threads: torch's threads for the steps, a setting of the thread that runs them; `None` leaves it.
     """
 
-    def __init__(self, model: CausalLM, *, num_blocks: int, block_size: int, num_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        *,
+        num_blocks: int,
+        block_size: int,
+        attention: AttentionBackend | None = None,
+        num_threads: int | None = None,
+    ) -> None:
         self.model = model
         self._num_threads = num_threads
+        self.attention = attention
         weight = model.lm_head.weight
         self.device = weight.device
         self.block_size = block_size
@@ -76,7 +87,11 @@ class ModelRunner:
         if self._num_threads is not None and torch.get_num_threads() != self._num_threads:
             torch.set_num_threads(self._num_threads)
         batch, rows = build_batch(
-            scheduled, block_size=self.block_size, device=self.device, pads=self.device.type == "cpu"
+            scheduled,
+            block_size=self.block_size,
+            device=self.device,
+            pads=self.device.type == "cpu",
+            attention=self.attention,
         )
         outputs = self.model(batch, self.kv_cache)  # [num_rows, hidden_size]
         if not outputs.isfinite().all():
@@ -102,7 +117,8 @@ class ModelRunner:
         """
         where = f"the model gave a number that is not finite in {self.model.lm_head.weight.dtype}"
         if scheduled:
-            where = self._where_not_finite(build_batch(scheduled, block_size=self.block_size, device=self.device)[0])
+            batch, _ = build_batch(scheduled, block_size=self.block_size, device=self.device, attention=self.attention)
+            where = self._where_not_finite(batch)
         self._clear(torch.tensor(slots, device=self.device))
         raise EngineError(where)
 

@@ -20,7 +20,7 @@ class EngineInfo:
         prompts_begin_with_bos: whether `encode_prompt` puts a BOS first.
         device, dtype: such as `cuda:0`, `bfloat16`. rope_position_dtype: `float32` (as Hugging Face) or `bfloat16` (as
             Adept's server).
-        attention_backend: which attention runs and why.
+        attention_backend: which attention runs. attention_not_used: why those preferred to it do not, by name.
         block_size, num_blocks: KV cache, in tokens and blocks. max_num_requests: most requests running together.
         has_lm_head: whether it can generate and score; a checkpoint of a `...ForSequenceClassification` can only
             classify and give hidden states.
@@ -54,7 +54,14 @@ class EngineInfo:
     graph_capture_s: float = 0.0
     graph_bytes: int = 0
     graph_note: str | None = None
+    attention_not_used: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def attention_choice(self) -> str:
+        """The attention that runs and why others do not, in one line."""
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.attention_not_used.items())
+        return f"{self.attention_backend} (not {reasons})" if reasons else self.attention_backend
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON gives it back."""

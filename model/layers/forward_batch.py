@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from kernels.paged_attention_cpu import CpuAttentionPlan
+from model.layers.attention_plan import AttentionPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +20,7 @@ class LastRows:
         logits_indices: as the batch's, but among `rows`.
         max_query_len: most of them in one sequence.
         cpu_plan: how attention on a CPU takes them together; `None` elsewhere.
+        attention_plan: as the batch's.
     """
 
     rows: Tensor
@@ -26,6 +28,7 @@ class LastRows:
     logits_indices: Tensor
     max_query_len: int
     cpu_plan: CpuAttentionPlan | None
+    attention_plan: AttentionPlan | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +54,7 @@ class ForwardBatch:
         vector_rows: [num_vectors] packed tokens whose embedding `vectors` [num_vectors, hidden_size] float32 replaces;
             `None` both if there are none.
         cpu_plan: how attention on a CPU takes the sequences together; `None` elsewhere.
+        attention_plan: which back-end takes which sequences on a GPU; `None`: the reference takes all.
         last: rows that are enough in the last layer, `None` where all are computed; see `in_layers`.
     """
 
@@ -67,6 +71,7 @@ class ForwardBatch:
     vector_rows: Tensor | None = None
     vectors: Tensor | None = None
     cpu_plan: CpuAttentionPlan | None = None
+    attention_plan: AttentionPlan | None = None
     last: LastRows | None = None
 
     def embed(self, table: nn.Embedding) -> Tensor:

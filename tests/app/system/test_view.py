@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scripted_engine import ScriptedEngine
 
-from app.system.facts import cuda_graphs, duration, load_facts, model_facts, quantiles
+from app.system.facts import cuda_graphs, duration, engine_facts, load_facts, model_facts, quantiles
 from app.system.history import LoadSample
 from app.system.view import facts_html, heading_html, load_html
 from model.interface import Latency, SamplingParams
@@ -24,6 +24,8 @@ def engine() -> Iterator[ScriptedEngine]:
 def test_what_an_engine_does_not_say_is_not_invented(engine: ScriptedEngine) -> None:
     facts = model_facts(engine.info)
     assert facts["Licence of the weights"] == facts["Revision"] == "not stated"
+    attention = engine_facts(engine.info)["Attention"]
+    assert attention == "scripted: no attention runs (not triton: it needs an NVIDIA GPU)"
     load = load_facts(engine.info, engine.stats())
     assert load["Time to first token"] == load["Prefix cache"] == load["Speculative decoding"] == "none yet"
     assert cuda_graphs(engine.info) == "none: they need a GPU, and this engine runs on cpu"
