@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -115,8 +116,8 @@ def torch_varlen(
     if packed.slots is None:
         raise ValueError("torch's variable-length attention is given gathered keys, never pages")
     key, value = packed.keys_and_values(key_cache, value_cache)
-    grouped = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-    attended: Tensor = varlen_attn(
+    options: dict[str, Any] = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}  # not in every version
+    attended = varlen_attn(
         query,
         key,
         value,
@@ -126,6 +127,7 @@ def torch_varlen(
         packed.max_seq_len,
         scale=scale,
         window_size=(-1, 0),  # causal
-        **grouped,
+        **options,
     )
+    assert isinstance(attended, Tensor)  # with the log-sum-exp only where it is asked for
     return attended

@@ -256,7 +256,7 @@ def choose_tile(*, max_query_len: int, group: int, head_dim: int, dtype: torch.d
         return Tile(rows, 64 if head_dim <= 64 else 32 if head_dim <= 128 else 16, 4, 5)
     if head_dim <= 64:
         return Tile(128, 64, 8, 3)
-    return Tile(128, 64, 8, 2) if head_dim <= 128 else Tile(64, 32, 4, 2)
+    return Tile(128, 32, 8, 3) if head_dim <= 128 else Tile(64, 32, 8, 2)
 
 
 def choose_num_splits(*, num_seqs: int, num_programs: int, max_seq_len: int, block_n: int) -> int:
