@@ -143,6 +143,15 @@ def choice_document(rng: random.Random, chat: TurnTemplate) -> Document:
     return _wrapped(rng, chat, document)
 
 
+def _lettered(options: Sequence[str]) -> Span:
+    listing = "".join(f"{letter}: {option}\n" for letter, option in zip(formats.LETTERS, options, strict=False))
+    return Span(listing, PROMPT_WEIGHT)
+
+
+def _asked(asked: str, answer: str, *, end: str) -> Document:
+    return [Span(asked, PROMPT_WEIGHT), Span(f" {answer}", LETTER_WEIGHT), Span(end, PROMPT_WEIGHT)]
+
+
 def shared_options_document(rng: random.Random, _: TurnTemplate) -> Document:
     """One list of options and several questions about it: many letters learnt from few tokens.
 
@@ -154,17 +163,14 @@ def shared_options_document(rng: random.Random, _: TurnTemplate) -> Document:
         question = draw_copy(rng) if lookup else draw_question(rng)
         items[question.answer] = question
     listed = rng.sample(list(items), len(items))
-    options = "".join(f"{letter}: {answer}\n" for letter, answer in zip(formats.LETTERS, listed, strict=True))
-    document = [Span(options, PROMPT_WEIGHT)]
+    document = [_lettered(listed)]
     # Not all five: leaving out the letters already used would be half of the answer.
     for answer in rng.choices(listed, k=8) if lookup else rng.sample(listed, 3):
         letter = formats.LETTERS[listed.index(answer)]
         asked = f"{answer}:" if lookup else formats.likelihood_context(items[answer].text)
         if lookup and rng.random() < 0.15:
             asked, letter = f"{letter}:", answer
-        document.append(Span(asked, PROMPT_WEIGHT))
-        document.append(Span(f" {letter}", LETTER_WEIGHT))
-        document.append(Span("\n" if lookup else "\n\n", PROMPT_WEIGHT))
+        document += _asked(asked, letter, end="\n" if lookup else "\n\n")
     return document[:-1]
 
 
@@ -182,8 +188,7 @@ def named_options_document(rng: random.Random, _: TurnTemplate) -> Document:
         question = draw_copy(rng) if lookup else draw_question(rng)
         items[question.answer] = question
     listed = rng.sample(list(items), len(items))
-    listing = "".join(f"{letter}: {answer}\n" for letter, answer in zip(formats.LETTERS, listed, strict=False))
-    document = [Span(listing, PROMPT_WEIGHT)]
+    document = [_lettered(listed)]
     # Not all of them: leaving out the letters already used would be half of the answer.
     for answer in rng.choices(listed, k=8) if lookup else rng.sample(listed, 3):
         letter = formats.LETTERS[listed.index(answer)]
@@ -193,9 +198,7 @@ def named_options_document(rng: random.Random, _: TurnTemplate) -> Document:
             asked = f"{asked}:"
             if rng.random() < 0.25:
                 asked, letter = f"- {letter}:", answer
-        document.append(Span(asked, PROMPT_WEIGHT))
-        document.append(Span(f" {letter}", LETTER_WEIGHT))
-        document.append(Span("\n" if lookup else "\n\n", PROMPT_WEIGHT))
+        document += _asked(asked, letter, end="\n" if lookup else "\n\n")
     return document[:-1]
 
 
