@@ -5,42 +5,67 @@ Each takes what a matrix gives and hands on what the next one takes, rounded whe
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.squared_relu import FP16_INPUT_LIMIT
 
-def bias_relu_squared_reference(states: Tensor, bias: Tensor | None) -> Tensor:
+LARGEST_EXPONENT = 10
+"""Of a scale: the sum of two float16 numbers is below 2^17, and 2^17 / 128 is 2^10."""
+
+
+class SquaredRelu(NamedTuple):
+    """relu^2 as squares * scale^2: [num_tokens, intermediate_size], and in float16 [num_tokens, 1], a power of two by
+    whose square a product with the squares is multiplied; `None` in other dtypes, which hold the squares themselves."""
+
+    squares: Tensor
+    scale: Tensor | None
+
+
+def bias_relu_squared_reference(states: Tensor, bias: Tensor | None) -> SquaredRelu:
     """relu(states + bias)^2 (So et al. 2021, Primer), in float32 and rounded once.
 
-    In fp16 it is infinite from 256 on; `kernels.squared_relu` has a way with the matrix after it that is not.
+    In float16, which holds no square of anything from 256 on, rows with large entries are divided by a power of two
+    first, as :func:`kernels.squared_relu.squared_relu_linear_reference` does.
 
     Args:
         states: [num_tokens, intermediate_size]; bias: [intermediate_size], or `None`.
 
     Returns:
-        [num_tokens, intermediate_size], the states' dtype.
+        The squares in the states' dtype, and their scale.
     """
-    return F.relu(_add(states, bias)).square().to(states.dtype)
+    total = F.relu(_add(states, bias))
+    if states.dtype != torch.float16:
+        return SquaredRelu(total.square().to(states.dtype), None)
+    largest = total.amax(dim=-1, keepdim=True)
+    exponent = torch.frexp(largest / FP16_INPUT_LIMIT).exponent.clamp(min=0, max=LARGEST_EXPONENT)
+    scale = torch.ldexp(torch.ones_like(largest), exponent)
+    return SquaredRelu((total / scale).square().half(), scale.half())
 
 
-def swiglu_reference(gate_up: Tensor) -> Tensor:
+def swiglu_reference(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up (Shazeer 2020), silu rounded to the dtype before the product, as Llama's MLP does.
 
     Args:
-        gate_up: [num_tokens, 2 * intermediate_size], the gates first.
+        gate, up: [num_tokens, intermediate_size].
 
     Returns:
         [num_tokens, intermediate_size], the same dtype.
     """
-    gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate) * up
 
 
 def bias_gelu_reference(states: Tensor, bias: Tensor | None) -> Tensor:
     """gelu(states + bias) with the exact error function (Hendrycks and Gimpel 2016), in float32 and rounded once.
 
-    Args and result as :func:`bias_relu_squared_reference`.
+    Args:
+        states: [num_tokens, intermediate_size]; bias: [intermediate_size], or `None`.
+
+    Returns:
+        [num_tokens, intermediate_size], the states' dtype.
     """
     return F.gelu(_add(states, bias)).to(states.dtype)
 

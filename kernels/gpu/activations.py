@@ -1,7 +1,8 @@
 """Activations with the bias before them: every entry is read once and written once, 16 bytes a thread and more.
 
 A program takes a piece of one row, so that a row's bias needs no division to find; pieces are larger where there are
-many rows. No entry depends on another, so the pieces' size changes no bit.
+many rows. No entry depends on another, so the pieces' size changes no bit. Squares in float16 depend on the row's
+largest entry: there a program takes a whole row.
 """
 
 from __future__ import annotations
@@ -13,33 +14,41 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.activations import bias_gelu_reference, bias_relu_squared_reference, swiglu_reference
+from kernels.activations import (
+    LARGEST_EXPONENT,
+    SquaredRelu,
+    bias_gelu_reference,
+    bias_relu_squared_reference,
+    swiglu_reference,
+)
 from kernels.gpu.cases import BenchCall, BenchCase, CompileCase
+from kernels.squared_relu import FP16_INPUT_LIMIT
 
 FEW_ROWS = 64  # below, smaller pieces, so that every multiprocessor has one
 BLOCK_FEW, BLOCK_MANY = 1024, 4096
 NUM_WARPS = 4
+ROW_WARPS = 16
 
 
 @triton.jit
 def activate(
     states,
-    bias,
+    other,  # a bias, or what the result is multiplied by; any pointer if there is neither
     output,
     stride,
-    width,  # of the output
-    KIND: tl.constexpr,  # "relu_squared", "gelu", or "swiglu", whose rows hold 2 * width entries
+    other_stride,
+    width,
+    KIND: tl.constexpr,  # "relu_squared", "gelu" or "swiglu"
     HAS_BIAS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = columns < width
-    pointers = states + row * stride + columns
     dtype: tl.constexpr = output.dtype.element_ty
-    values = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+    values = tl.load(states + row * stride + columns, mask=mask, other=0.0).to(tl.float32)
     if HAS_BIAS:
-        values += tl.load(bias + columns, mask=mask, other=0.0).to(tl.float32)
+        values += tl.load(other + columns, mask=mask, other=0.0).to(tl.float32)
     if KIND == "relu_squared":
         # a NaN stays one, as in torch: a comparison with it is false, so it is what is kept
         values = tl.where(values <= 0, 0.0, values)
@@ -47,29 +56,70 @@ def activate(
     elif KIND == "gelu":
         values = 0.5 * values * (1 + tl.erf(values * 0.7071067811865476))  # 1 / sqrt(2)
     else:
-        up = tl.load(pointers + width, mask=mask, other=0.0).to(tl.float32)
+        up = tl.load(other + row * other_stride + columns, mask=mask, other=0.0).to(tl.float32)
         values = (values / (1 + tl.exp(-values))).to(dtype).to(tl.float32) * up
     tl.store(output + row * width + columns, values.to(dtype), mask=mask)
 
 
-def bias_relu_squared(states: Tensor, bias: Tensor | None) -> Tensor:
+@triton.jit
+def square_rows(
+    states,
+    bias,
+    output,
+    scales,  # [num_tokens]
+    stride,
+    width,
+    HAS_BIAS: tl.constexpr,
+    INPUT_LIMIT: tl.constexpr,
+    LARGEST_EXPONENT: tl.constexpr,
+    BLOCK: tl.constexpr,  # power of two, at least width
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < width
+    values = tl.load(states + row * stride + columns, mask=mask, other=0.0).to(tl.float32)
+    if HAS_BIAS:
+        values += tl.load(bias + columns, mask=mask, other=0.0).to(tl.float32)
+    values = tl.where(values <= 0, 0.0, values)
+    # 2^e with largest / limit = m * 2^e, m in [0.5, 1)
+    exponent = ((tl.max(values, axis=0) / INPUT_LIMIT).to(tl.int32, bitcast=True) >> 23) - 126
+    exponent = tl.minimum(tl.maximum(exponent, 0), LARGEST_EXPONENT)
+    scale = ((exponent + 127) << 23).to(tl.float32, bitcast=True)
+    values = values / scale
+    tl.store(output + row * width + columns, (values * values).to(output.dtype.element_ty), mask=mask)
+    tl.store(scales + row, scale.to(scales.dtype.element_ty))
+
+
+def bias_relu_squared(states: Tensor, bias: Tensor | None) -> SquaredRelu:
     """As :func:`kernels.activations.bias_relu_squared_reference`; rows may be strided, their entries not.
 
     Raises:
         ValueError: the entries of a row are not side by side.
     """
-    return _launch(states, bias, kind="relu_squared")
+    if states.dtype != torch.float16:
+        return SquaredRelu(_launch(states, bias, kind="relu_squared"), None)
+    _require_adjoining(states)
+    num_tokens, width = states.shape
+    squares = torch.empty((num_tokens, width), dtype=states.dtype, device=states.device)
+    scale = torch.empty((num_tokens, 1), dtype=states.dtype, device=states.device)
+    if num_tokens:
+        square_rows[(num_tokens,)](
+            states, states if bias is None else bias, squares, scale, states.stride(0), width,
+            HAS_BIAS=bias is not None, **_row_constants(width), num_warps=ROW_WARPS,
+        )  # fmt: skip
+    return SquaredRelu(squares, scale)
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """As :func:`kernels.activations.swiglu_reference`; see :func:`bias_relu_squared`.
 
     Raises:
-        ValueError: the number of columns is odd, or the entries of a row are not side by side.
+        ValueError: shapes differ, or the entries of a row are not side by side.
     """
-    if gate_up.shape[-1] % 2:
-        raise ValueError(f"gate_up has {gate_up.shape[-1]} columns: it must be gates and as many others")
-    return _launch(gate_up, None, kind="swiglu")
+    if gate.shape != up.shape:
+        raise ValueError(f"gate is {list(gate.shape)} and up {list(up.shape)}: they must be alike")
+    _require_adjoining(up)
+    return _launch(gate, up, kind="swiglu")
 
 
 def bias_gelu(states: Tensor, bias: Tensor | None) -> Tensor:
@@ -77,25 +127,37 @@ def bias_gelu(states: Tensor, bias: Tensor | None) -> Tensor:
     return _launch(states, bias, kind="gelu")
 
 
-def _launch(states: Tensor, bias: Tensor | None, *, kind: str) -> Tensor:
-    if states.stride(-1) != 1:
-        raise ValueError(f"the states have entries {states.stride(-1)} apart in a row: they must be side by side")
+def _launch(states: Tensor, other: Tensor | None, *, kind: str) -> Tensor:
+    _require_adjoining(states)
     num_tokens, width = states.shape
-    width = width // 2 if kind == "swiglu" else width
     output = torch.empty((num_tokens, width), dtype=states.dtype, device=states.device)
     block = BLOCK_FEW if num_tokens < FEW_ROWS else BLOCK_MANY
     activate[(num_tokens, triton.cdiv(width, block))](
         states,
-        states if bias is None else bias,
+        states if other is None else other,
         output,
         states.stride(0),
+        0 if other is None else other.stride(0),
         width,
         KIND=kind,
-        HAS_BIAS=bias is not None,
+        HAS_BIAS=other is not None and kind != "swiglu",
         BLOCK=block,
         num_warps=NUM_WARPS,
     )
     return output
+
+
+def _require_adjoining(states: Tensor) -> None:
+    if states.stride(-1) != 1:
+        raise ValueError(f"the states have entries {states.stride(-1)} apart in a row: they must be side by side")
+
+
+def _row_constants(width: int) -> dict[str, float | int]:
+    return {
+        "INPUT_LIMIT": FP16_INPUT_LIMIT,
+        "LARGEST_EXPONENT": LARGEST_EXPONENT,
+        "BLOCK": triton.next_power_of_2(width),
+    }
 
 
 # kind -> model, intermediate size, whether the matrix's bias is added here
@@ -107,9 +169,9 @@ MODELS = {
 
 
 def compile_cases() -> list[CompileCase]:
-    """Each model's activation, few rows and many."""
-    names = ("states", "bias", "output", "stride", "width")
-    return [
+    """Each model's activation, few rows and many; fp16 squares whole rows."""
+    names = ("states", "other", "output", "stride", "other_stride", "width")
+    cases = [
         CompileCase(
             name=f"{kind} {model} block {block} {dtype}",
             kernel=activate,
@@ -120,24 +182,47 @@ def compile_cases() -> list[CompileCase]:
         )
         for kind, (model, _, has_bias) in MODELS.items()
         for dtype, block in (("bf16", BLOCK_FEW), ("bf16", BLOCK_MANY), ("fp16", BLOCK_FEW))
+        if kind != "relu_squared" or dtype != "fp16"
+    ]
+    pointers, integers = ("states", "bias", "output", "scales"), ("stride", "width")
+    model, width, has_bias = MODELS["relu_squared"]
+    return [
+        *cases,
+        CompileCase(
+            name=f"relu_squared {model} rows fp16",
+            kernel=square_rows,
+            signature=dict.fromkeys(pointers, "*fp16") | dict.fromkeys(integers, "i32"),
+            constants={"HAS_BIAS": has_bias, **_row_constants(width)},
+            divisible_by_16=(*pointers, *integers),
+            num_warps=ROW_WARPS,
+        ),
     ]
 
 
 def _make(device: torch.device, dtype: torch.dtype, *, kind: str, num_tokens: int) -> BenchCall:
     _, width, has_bias = MODELS[kind]
     generator = torch.Generator(device).manual_seed(0)
-    columns = 2 * width if kind == "swiglu" else width
-    states = torch.randn((num_tokens, columns), generator=generator, device=device).to(dtype)
-    bias = torch.randn((width,), generator=generator, device=device).to(dtype) if has_bias else None
-    num_bytes = states.nbytes + num_tokens * width * states.element_size() + (0 if bias is None else bias.nbytes)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    states = normal(num_tokens, width)
     if kind == "swiglu":
-        return BenchCall(kernel=lambda: swiglu(states), reference=lambda: swiglu_reference(states), num_bytes=num_bytes)
+        up = normal(num_tokens, width)
+        return BenchCall(
+            kernel=lambda: swiglu(states, up),
+            reference=lambda: swiglu_reference(states, up),
+            num_bytes=3 * states.nbytes,
+        )
+    bias = normal(width) if has_bias else None
     kernel, reference = {
         "relu_squared": (bias_relu_squared, bias_relu_squared_reference),
         "gelu": (bias_gelu, bias_gelu_reference),
     }[kind]
     return BenchCall(
-        kernel=lambda: kernel(states, bias), reference=lambda: reference(states, bias), num_bytes=num_bytes
+        kernel=lambda: kernel(states, bias),
+        reference=lambda: reference(states, bias),
+        num_bytes=2 * states.nbytes + (0 if bias is None else bias.nbytes),
     )
 
 
