@@ -109,6 +109,7 @@ def _serve(
             graphs=not options.no_graphs,
             gpu_memory_utilization=options.gpu_memory_utilization,
             attention_backend=options.attention_backend,
+            kernels=options.kernels,
         )
 
     def create(engines: Sequence[Engine]) -> FastAPI:
@@ -141,8 +142,9 @@ def _say_ready(engines: Sequence[Engine], listener: socket.socket) -> None:
             print(f"Note on {info.model_name}: {info.notice}")
         cached = (info.num_blocks - 1) * info.block_size
         print(
-            f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_choice}; KV cache: "
-            f"{cached:,} tokens, shared by at most {info.max_num_requests} answers at once"
+            f"{info.model_name} on {info.device}, {info.dtype}; attention: {info.attention_choice}; "
+            f"kernels: {info.kernels_choice}; KV cache: {cached:,} tokens, shared by at most {info.max_num_requests} "
+            "answers at once"
         )
     host, port = listener.getsockname()[:2]
     print(f"Ready: http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
@@ -183,6 +185,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="NAME[/NAME]",
         help="flash-attn, torch-varlen, triton or sdpa, for prompts and, after a slash, for answers; auto is the "
         "fastest there is, and the reasons are shown at the start",
+    )
+    parser.add_argument(
+        "--kernels",
+        default="auto",
+        choices=("auto", "triton", "reference"),
+        help="what computes norms, rotation and activations: our Triton kernels, as auto does on a GPU, or torch",
     )
     parser.add_argument(
         "--gpu-memory-utilization",

@@ -30,6 +30,7 @@ from model.engine.scheduler import Scheduler
 from model.families.mpt import MptConfig
 from model.interface import EngineInfo, InvalidRequest
 from model.layers.attention_backends import AttentionBackend, AttentionNeeds, choose_attention, find_missing
+from model.layers.ops import DESCRIPTIONS, ChosenOps, choose_ops
 from model.own_thread import in_own_thread
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class EngineOptions(TypedDict, total=False):
     graphs: bool
     gpu_memory_utilization: float
     attention_backend: str
+    kernels: str
 
 
 def open_engine(checkpoint: str, **options: Unpack[EngineOptions]) -> LocalEngine:
@@ -88,6 +90,7 @@ def open_engines(
     graphs: bool = True,
     gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
     attention_backend: str = "auto",
+    kernels: str = "auto",
 ) -> list[LocalEngine]:
     """Load checkpoints and start an engine for each, in their order.
 
@@ -113,6 +116,7 @@ def open_engines(
         graphs: whether decode steps are captured as CUDA graphs on a GPU and replayed; answers are the same.
         gpu_memory_utilization: share of a GPU's memory for weights, workspace and caches, 0.1 to 1.
         attention_backend: `auto`, or a name of `model.layers.attention_backends`, or two as `PROMPTS/ANSWERS`.
+        kernels: `auto`, `triton` or `reference`, see `model.layers.ops.choose_ops`.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
@@ -133,6 +137,7 @@ def open_engines(
             f"rope_position_dtype={rope_position_dtype!r} is not allowed: use {' or '.join(ROPE_POSITION_DTYPES)}"
         )
     position_dtype = DTYPES[rope_position_dtype]
+    chosen = choose_ops(torch_device, wanted=kernels)
     if max_num_prompt_tokens is None:
         max_num_prompt_tokens = PROMPT_TOKENS_BESIDE_ANSWERS[torch_device.type]
     for name, value, least in (
@@ -162,6 +167,7 @@ def open_engines(
                 device=torch_device,
                 dtype=torch_dtype,
                 rope_position_dtype=position_dtype,
+                ops=chosen.ops,
             )
             for checkpoint in checkpoints
         ]
@@ -205,7 +211,7 @@ def open_engines(
                     max_num_batched_tokens=max_num_batched_tokens,
                     max_num_prompt_tokens=max_num_prompt_tokens,
                 )
-                info = _info(loaded, plan, length, rope_position_dtype, max_num_requests, attention)
+                info = _info(loaded, plan, length, rope_position_dtype, max_num_requests, attention, chosen)
                 engines.append(
                     _start(loaded, plan, scheduler, info, num_draft_tokens, num_threads, attention, graphs=graphs)
                 )
@@ -251,6 +257,7 @@ def _info(
     rope_position_dtype: str,
     max_num_requests: int,
     attention: AttentionBackend,
+    chosen: ChosenOps,
 ) -> EngineInfo:
     return EngineInfo(
         model_name=loaded.model_name,
@@ -268,6 +275,8 @@ def _info(
         rope_position_dtype=rope_position_dtype,
         attention_backend=attention.description,
         attention_not_used=dict(attention.not_used),
+        kernels=DESCRIPTIONS[chosen.ops.name],
+        kernels_note=chosen.note,
         block_size=plan.block_size,
         num_blocks=plan.num_blocks,
         max_num_requests=max_num_requests,

@@ -41,6 +41,8 @@ def _state(model: ServedModel) -> dict[str, Any]:
         "dtype": info.dtype,
         "attention_backend": info.attention_backend,
         "attention_not_used": dict(info.attention_not_used),
+        "kernels": info.kernels,
+        "kernels_note": info.kernels_note,
         "context_length": info.context_length,
         "kv_cache_tokens": (info.num_blocks - 1) * info.block_size,
         "notice": info.notice,

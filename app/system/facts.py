@@ -33,6 +33,7 @@ def engine_facts(info: EngineInfo) -> dict[str, str]:
         "Number format": info.dtype,
         "Rotary positions": info.rope_position_dtype,
         "Attention": info.attention_choice,
+        "Kernels": info.kernels_choice,
         "CUDA graphs": cuda_graphs(info),
         "KV cache": f"{cached:,} tokens in {info.num_blocks - 1:,} blocks of {info.block_size}",
         "Answers at once": f"at most {info.max_num_requests:,}",

@@ -21,13 +21,19 @@ from model.checkpoint.errors import CheckpointError
 from model.checkpoint.safetensors_header import TensorEntry
 from model.checkpoint.weight_files import open_tensors, read_entries
 from model.families.registry import CausalLM, family_class
+from model.layers.ops import REFERENCE, Ops
 
 COPY_BYTES = 4 << 20  # a tensor is copied in slices of rows of about this size, so that it never exists twice
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 def load_model(
-    folder: Path, *, device: torch.device, dtype: torch.dtype, rope_position_dtype: torch.dtype = torch.float32
+    folder: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    rope_position_dtype: torch.dtype = torch.float32,
+    ops: Ops = REFERENCE,
 ) -> CausalLM:
     """A ready model from a folder in Hugging Face's layout.
 
@@ -38,12 +44,13 @@ def load_model(
         folder: with config.json and weight files.
         device, dtype: where and as what the weights end up.
         rope_position_dtype: see `RotaryConfig.position_dtype`.
+        ops: what its layers compute with.
 
     Raises:
         CheckpointError: anything about the files is wrong; the text names file and tensor.
     """
     config = read_json(folder / "config.json")
-    model, entries = build_model(folder, config, read_entries(folder), rope_position_dtype=rope_position_dtype)
+    model, entries = build_model(folder, config, read_entries(folder), rope_position_dtype=rope_position_dtype, ops=ops)
     model = model.to(dtype).to_empty(device=device).requires_grad_(False).eval()
     model.tie_weights()
     _copy_tensors(dict(model.named_parameters()), entries)
@@ -56,6 +63,7 @@ def build_model(
     entries: Mapping[str, TensorEntry],
     *,
     rope_position_dtype: torch.dtype,
+    ops: Ops = REFERENCE,
 ) -> tuple[CausalLM, dict[str, TensorEntry]]:
     """A model without memory for a checkpoint's config, and the stored tensor of each of its parameters.
 
@@ -77,7 +85,7 @@ def build_model(
         )
     with torch.device("meta"):
         model: CausalLM = family.from_json(
-            _with_stored_vocabulary(config, family, kept), rope_position_dtype=rope_position_dtype
+            _with_stored_vocabulary(config, family, kept), rope_position_dtype=rope_position_dtype, ops=ops
         )
     wanted = dict(model.named_parameters())  # a tied head is listed once, under the embedding's name
     head = kept.get(family.head_name)

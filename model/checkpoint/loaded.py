@@ -19,6 +19,7 @@ from model.checkpoint.special_tokens import special_tokens
 from model.checkpoint.weight_files import read_entries
 from model.families.registry import CausalLM
 from model.interface import Tokenizer
+from model.layers.ops import REFERENCE, Ops
 from model.tokenizer import SpecialTokens, load_tokenizer, tokenizer_file
 
 
@@ -56,8 +57,9 @@ def load_checkpoint(
     device: torch.device,
     dtype: torch.dtype,
     rope_position_dtype: torch.dtype = torch.float32,
+    ops: Ops = REFERENCE,
 ) -> LoadedModel:
-    """Load a folder or Hub id.
+    """Load a folder or Hub id; `ops` is what its layers compute with.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -68,7 +70,7 @@ def load_checkpoint(
     special = special_tokens(folder, config)
     tokenizer = load_tokenizer(folder, special)
     card = read_card(folder, name=checkpoint)
-    model = load_model(folder, device=device, dtype=dtype, rope_position_dtype=rope_position_dtype)
+    model = load_model(folder, device=device, dtype=dtype, rope_position_dtype=rope_position_dtype, ops=ops)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
             f"{tokenizer_file(folder)} has {tokenizer.vocab_size} tokens but the weights have only "

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.engine.decode_buffers import ADVANCE, FROM_HOST, GIVEN, POSITION, SOURCE, DecodeBuffers
+from model.engine.decode_buffers import ADVANCE, FROM_HOST, GIVEN, POSITION, SOURCE, STEP, DecodeBuffers
 from model.engine.graph_backend import GraphBackend, Replay
 from model.engine.model_runner import ModelRunner, StepResult
 from model.engine.request import Request
@@ -98,7 +98,7 @@ class DecodeGraphs:
     def takes(self, scheduled: Sequence[Scheduled]) -> bool:
         """Whether a step can be replayed."""
         return len(scheduled) <= self.sizes[-1] and all(
-            item.num_new_tokens == 1 and item.reaches_end and _only_chooses(item.request) for item in scheduled
+            item.num_new_tokens == 1 and item.reaches_end and self._only_chooses(item.request) for item in scheduled
         )
 
     @torch.inference_mode()
@@ -167,14 +167,33 @@ class DecodeGraphs:
             attention_plan=None if attention is None else plan_decoding(size, max_seq_len, backend=attention),
         )
         hidden_states = self._runner.model(batch, self._runner.kv_cache)  # [size, hidden_size]
-        largest, tokens = self._runner.model.lm_head(hidden_states).max(dim=-1)
+        logits = self._runner.model.lm_head(hidden_states)
+        largest, tokens = logits.max(dim=-1)
+        if self._runner.draw is not None:
+            tokens = self._runner.draw(logits, buffers.draw_params(size))
         finite = hidden_states.isfinite().all(dim=-1) & largest.isfinite()
         buffers.tokens[:size].copy_(tokens)
         buffers.results[0, :size].copy_(tokens)
         buffers.results[1, :size].copy_(finite)
         advance = numbers[ADVANCE]
         positions.add_(advance)
+        numbers[STEP].add_(advance)
         source.copy_(torch.where(advance > 0, buffers.starts[:size], FROM_HOST))
+
+    def _only_chooses(self, request: Request) -> bool:
+        """Whether nothing is wanted of a request's next token but which it is, and the device can choose it."""
+        params = request.params
+        return (
+            params is not None
+            and (params.temperature == 0 or self._runner.draw is not None)
+            and params.logprobs is None
+            and not params.logit_bias
+            and params.repetition_penalty == 1
+            and params.presence_penalty == 0
+            and params.frequency_penalty == 0
+            and len(request.target_logprobs) >= len(request.targets)
+            and (request.vectors is None or request.num_computed_tokens >= request.num_prompt_tokens)
+        )
 
 
 def why_no_graphs(runner: ModelRunner, *, wanted: bool, has_lm_head: bool) -> str | None:
@@ -208,19 +227,3 @@ def capture_graphs(
             f"the CUDA graphs cannot be captured ({type(error).__name__}: {error}): lower --gpu-memory-utilization if "
             "memory ran out, or use --no-graphs"
         ) from error
-
-
-def _only_chooses(request: Request) -> bool:
-    """Whether nothing is wanted of a request's next token but which it is, and the device can choose it."""
-    params = request.params
-    return (
-        params is not None
-        and params.temperature == 0
-        and params.logprobs is None
-        and not params.logit_bias
-        and params.repetition_penalty == 1
-        and params.presence_penalty == 0
-        and params.frequency_penalty == 0
-        and len(request.target_logprobs) >= len(request.targets)
-        and (request.vectors is None or request.num_computed_tokens >= request.num_prompt_tokens)
-    )

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.sampling import DrawParams
 from model.engine.block_pool import NULL_BLOCK
 from model.engine.graph_backend import GraphBackend
 from model.engine.request import Request
 
 FROM_HOST = -1
 # Rows of `numbers`.
-SOURCE, GIVEN, POSITION, ADVANCE = range(4)
+SOURCE, GIVEN, POSITION, ADVANCE, TOP_K, SEED, STEP, TEMPERATURE, TOP_P, MIN_P = range(10)
 
 
 @dataclass(slots=True)
@@ -39,8 +40,9 @@ class DecodeBuffers:
     """Static tensors for up to `num_rows` requests of up to `max_blocks` blocks, and their host's view.
 
     Attributes:
-        numbers: [4, num_rows] int64. SOURCE: row of `tokens` that holds the token to compute, or FROM_HOST; GIVEN: the
-            token then; POSITION of the token in its sequence; ADVANCE: 1 with a request, 0 without.
+        numbers: [10, num_rows] int64. SOURCE: row of `tokens` that holds the token to compute, or FROM_HOST; GIVEN: the
+            token then; POSITION of the token in its sequence; ADVANCE: 1 with a request, 0 without; then what the next
+            token is drawn by, see `draw_params`.
         tables: [num_rows, max_blocks] int64, the KV blocks.
         tokens: [num_rows] int64, what the last step chose.
         results: [2, num_rows] int64: the same, and whether the row's numbers were finite.
@@ -51,7 +53,7 @@ class DecodeBuffers:
         self.max_blocks = max_blocks
         self.block_size = block_size
         self.device = device
-        self.numbers = torch.zeros(4, num_rows, dtype=torch.int64, device=device)
+        self.numbers = torch.zeros(10, num_rows, dtype=torch.int64, device=device)
         self.numbers[SOURCE] = FROM_HOST
         self.tables = torch.full((num_rows, max_blocks), NULL_BLOCK, dtype=torch.int64, device=device)
         self.tokens = torch.zeros(num_rows, dtype=torch.int64, device=device)
@@ -108,13 +110,28 @@ class DecodeBuffers:
             )
         return placed
 
+    def draw_params(self, batch_size: int) -> DrawParams:
+        """Of the first rows, as views: TOP_K, SEED, and STEP, the place in the answer, are whole numbers; of
+        TEMPERATURE, TOP_P and MIN_P, `numbers` holds the bits of a float64."""
+        numbers = self.numbers[:, :batch_size]
+        temperature, top_p, min_p = numbers[TEMPERATURE : MIN_P + 1].view(torch.float64)
+        return DrawParams(
+            temperature=temperature,
+            top_k=numbers[TOP_K],
+            top_p=top_p,
+            min_p=min_p,
+            seed=numbers[SEED],
+            step=numbers[STEP],
+        )
+
     def forget(self) -> None:
         """The device may not hold what the host thinks: begin anew."""
         self._rows = [None] * self.num_rows
 
     def _numbers(self, requests: Sequence[Request], placed: Sequence[int], before: dict[int, int]) -> Tensor:
-        numbers = np.zeros((4, self.num_rows), dtype=np.int64)
+        numbers = np.zeros((10, self.num_rows), dtype=np.int64)
         numbers[SOURCE] = FROM_HOST
+        shares = numbers.view(np.float64)
         for request, index in zip(requests, placed, strict=True):
             position = request.num_computed_tokens + request.num_in_flight
             if request.num_in_flight:
@@ -123,4 +140,12 @@ class DecodeBuffers:
                 numbers[GIVEN, index] = request.token_ids[position]
             numbers[POSITION, index] = position
             numbers[ADVANCE, index] = 1
+            params = request.params
+            assert params is not None
+            numbers[TOP_K, index] = params.top_k
+            numbers[SEED, index] = request.seed
+            numbers[STEP, index] = request.num_generated + request.num_in_flight
+            shares[TEMPERATURE, index] = params.temperature
+            shares[TOP_P, index] = params.top_p
+            shares[MIN_P, index] = params.min_p
         return torch.from_numpy(numbers)

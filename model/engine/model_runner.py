@@ -48,6 +48,9 @@ class ModelRunner:
         num_blocks, block_size: of the KV cache, which is allocated here in the model's dtype.
         attention: what runs attention on a GPU; `None`: the reference.
         num_threads: torch's threads for the steps, a setting of the thread that runs them; `None` leaves it.
+
+    Attributes:
+        draw: how tokens are drawn; `None`: as the sampler does by itself.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ModelRunner:
         self.model = model
         self._num_threads = num_threads
         self.attention = attention
+        self.draw = model.lm_head.ops.draw
         weight = model.lm_head.weight
         self.device = weight.device
         self.block_size = block_size
@@ -137,6 +141,7 @@ class ModelRunner:
             sampled = sample(
                 logits if alone else logits[chosen],
                 [_sample_request(request, depth) for (request, _), depth in zip(going_on, depths, strict=True)],
+                draw=self.draw,
             )
             still: list[tuple[Request, range]] = []
             for (request, ends), depth, token in zip(going_on, depths, sampled, strict=True):
@@ -183,7 +188,8 @@ class ModelRunner:
 
         def watch(name: str) -> Callable[[Module, Any, Any], None]:
             def hook(module: Module, inputs: Any, output: Any) -> None:
-                if not found and isinstance(output, torch.Tensor) and not output.isfinite().all():
+                tensors = output if isinstance(output, tuple) else (output,)
+                if not found and not all(each.isfinite().all() for each in tensors if isinstance(each, Tensor)):
                     found.append(name)
 
             return hook

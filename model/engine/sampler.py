@@ -1,8 +1,9 @@
 """From logits to the next token of each request.
 
 Every draw is a function of (seed, place in the answer) alone, so that a request's answer does not depend on what runs
-beside it: one uniform number from a counter-based generator (Philox 4x64, Salmon et al. 2011) picks the token from the
-cumulative distribution.
+beside it. On a CPU one uniform number from a counter-based generator (Philox 4x64, Salmon et al. 2011) picks the token
+from the cumulative distribution; on a GPU `kernels.sampling` draws it without the host, from the same distribution but
+with other numbers: a seed gives another answer there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.sampling import DrawParams
 from kernels.token_logprobs import stable_top_k
 from model.interface import EngineError, SamplingParams, TokenLogprob
 
@@ -46,12 +48,18 @@ class Sampled:
     logprob: TokenLogprob | None
 
 
-def sample(logits: Tensor, requests: Sequence[SampleRequest]) -> list[Sampled]:
+def sample(
+    logits: Tensor,
+    requests: Sequence[SampleRequest],
+    *,
+    draw: Callable[[Tensor, DrawParams], Tensor] | None = None,
+) -> list[Sampled]:
     """The next token of each request; a row's result does not depend on the other rows.
 
     Args:
         logits: [num_requests, vocab_size] float32; changed in place.
         requests: one a row; greedy ones (temperature 0) get the argmax, after bias and penalties.
+        draw: how the others are drawn, as `kernels.sampling.draw_reference`; `None`: from the cumulative distribution.
 
     Raises:
         EngineError: a row's largest logit is NaN or infinite.
@@ -63,12 +71,15 @@ def sample(logits: Tensor, requests: Sequence[SampleRequest]) -> list[Sampled]:
     params = [request.params for request in requests]
     # Rows with and without filters draw in different orders of the vocabulary, so each kind goes by itself: a row's
     # token must not depend on its neighbours.
-    for filtered in (False, True):
+    if draw is not None and (drawn := [i for i, param in enumerate(params) if param.temperature > 0]):
+        rows = logits if len(drawn) == len(logits) else logits[drawn]
+        token_ids[drawn] = draw(rows, draw_params([requests[i] for i in drawn], logits.device))
+    for filtered in (False, True) if draw is None else ():
         drawn = [i for i, param in enumerate(params) if param.temperature > 0 and _has_filter(param) is filtered]
         if drawn:
             uniforms = [uniform(requests[i].seed, requests[i].step) for i in drawn]
-            draw = _draw_filtered if filtered else _draw
-            token_ids[drawn] = draw(
+            from_all = _draw_filtered if filtered else _draw
+            token_ids[drawn] = from_all(
                 logits[drawn],
                 [params[i] for i in drawn],
                 torch.tensor(uniforms, dtype=torch.float64, device=logits.device),
@@ -77,6 +88,26 @@ def sample(logits: Tensor, requests: Sequence[SampleRequest]) -> list[Sampled]:
         logits[index] = model_logits
     logprobs = _logprobs(logits, params, token_ids)
     return [Sampled(token_id, logprobs.get(i)) for i, token_id in enumerate(token_ids.tolist())]
+
+
+def draw_params(requests: Sequence[SampleRequest], device: torch.device) -> DrawParams:
+    """What `kernels.sampling` draws by, of each request."""
+    params = [request.params for request in requests]
+
+    def shares(values: list[float]) -> Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.float32)).to(device)
+
+    def counts(values: list[int]) -> Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.int64)).to(device)
+
+    return DrawParams(
+        temperature=shares([param.temperature for param in params]),
+        top_k=counts([param.top_k for param in params]),
+        top_p=shares([param.top_p for param in params]),
+        min_p=shares([param.min_p for param in params]),
+        seed=counts([request.seed for request in requests]),
+        step=counts([request.step for request in requests]),
+    )
 
 
 def uniform(seed: int, step: int) -> float:

@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels.rotary import apply_rotary_
+from kernels.qk_rotary import Rotation
 from model.chat_template import TranscriptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
 from model.layers.activations import activation
-from model.layers.attention import cached_attention
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
 from model.layers.linear import Linear
 from model.layers.lm_head import LMHead
 from model.layers.norms import RMSNorm
+from model.layers.ops import REFERENCE, Ops
 from model.layers.rotary import RotaryConfig, RotaryEmbedding
 
 # Llama 1 and 2 configs do not say it; transformers' LlamaConfig assumes it.
@@ -111,72 +112,76 @@ class LlamaConfig:
 
 
 class LlamaAttention(nn.Module):
-    def __init__(self, config: LlamaConfig) -> None:
+    def __init__(self, config: LlamaConfig, ops: Ops) -> None:
         super().__init__()
-        self.head_dim, bias = config.head_dim, config.attention_bias
+        self.head_dim, self.ops, bias = config.head_dim, ops, config.attention_bias
         query_size, kv_size = (n * self.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
-        self.q_proj = Linear(config.hidden_size, query_size, bias=bias)
-        self.k_proj = Linear(config.hidden_size, kv_size, bias=bias)
-        self.v_proj = Linear(config.hidden_size, kv_size, bias=bias)
-        self.o_proj = Linear(query_size, config.hidden_size, bias=bias)
+        self.q_proj = Linear(config.hidden_size, query_size, bias=bias, ops=ops)
+        self.k_proj = Linear(config.hidden_size, kv_size, bias=bias, ops=ops)
+        self.v_proj = Linear(config.hidden_size, kv_size, bias=bias, ops=ops)
+        self.o_proj = Linear(query_size, config.hidden_size, bias=bias, ops=ops)
 
-    def forward(
-        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
-    ) -> Tensor:
+    def forward(self, hidden_states: Tensor, rotation: Rotation, *, cache: LayerCache, batch: ForwardBatch) -> Tensor:
         query, key, value = (
             projection(hidden_states).unflatten(-1, (-1, self.head_dim))  # [num_tokens, num(_kv)_heads, head_dim]
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        apply_rotary_(query, cos, sin)
-        apply_rotary_(key, cos, sin)
-        attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
+        attended = self.ops.attention(
+            query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5, rotation=rotation
+        )
         return self.o_proj(attended.flatten(1))  # type: ignore[no-any-return]
 
 
 class LlamaMLP(nn.Module):
-    def __init__(self, config: LlamaConfig) -> None:
+    def __init__(self, config: LlamaConfig, ops: Ops) -> None:
         super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self.ops = ops
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias, ops=ops)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias, ops=ops)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias, ops=ops)
         self.activation = activation(config.hidden_act)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        gated = self.activation(self.gate_proj(hidden_states)) * self.up_proj(hidden_states)
+        gate, up = self.gate_proj(hidden_states), self.up_proj(hidden_states)
+        gated = self.ops.swiglu(gate, up) if self.activation is F.silu else self.activation(gate) * up
         return self.down_proj(gated)  # type: ignore[no-any-return]
 
 
 class LlamaDecoderLayer(nn.Module):
-    def __init__(self, config: LlamaConfig) -> None:
+    def __init__(self, config: LlamaConfig, ops: Ops) -> None:
         super().__init__()
+        self.ops = ops
         self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.self_attn = LlamaAttention(config)
+        self.self_attn = LlamaAttention(config, ops)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = LlamaMLP(config)
+        self.mlp = LlamaMLP(config, ops)
 
     def forward(
-        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
-    ) -> Tensor:
-        normed = self.input_layernorm(hidden_states)
-        attended = self.self_attn(normed, cos, sin, cache=cache, batch=batch)
-        hidden_states = batch.going_on(hidden_states) + attended
-        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[no-any-return]
+        self, residual: Tensor, delta: Tensor | None, rotation: Rotation, *, cache: LayerCache, batch: ForwardBatch
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream and what has yet to be added to it; see `Ops`."""
+        residual, normed = self.ops.rms_norm(residual, delta, self.input_layernorm)
+        attended = self.self_attn(normed, rotation, cache=cache, batch=batch)
+        residual, normed = self.ops.rms_norm(batch.going_on(residual), attended, self.post_attention_layernorm)
+        return residual, self.mlp(normed)
 
 
 class LlamaModel(nn.Module):
-    def __init__(self, config: LlamaConfig) -> None:
+    def __init__(self, config: LlamaConfig, ops: Ops) -> None:
         super().__init__()
+        self.ops = ops
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(LlamaDecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(LlamaDecoderLayer(config, ops) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config.rotary)
 
     def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
-        hidden_states = batch.embed(self.embed_tokens)  # [num_tokens, hidden_size]
-        cos, sin = self.rotary.cos_sin(batch.positions, batch.rotary_lens, dtype=hidden_states.dtype)
+        residual, delta = batch.embed(self.embed_tokens), None  # [num_tokens, hidden_size]
+        rotation = self.rotary.rotation(batch.positions, batch.rotary_lens, dtype=residual.dtype)
         for layer, cache, each in zip(self.layers, kv_cache, batch.in_layers(len(self.layers)), strict=True):
-            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=each)
-        return self.norm(batch.wanted(hidden_states))  # type: ignore[no-any-return]
+            residual, delta = layer(residual, delta, rotation, cache=cache, batch=each)
+        _, normed = self.ops.rms_norm(residual, delta, self.norm)
+        return batch.wanted(normed)
 
 
 class LlamaForCausalLM(nn.Module):
@@ -189,17 +194,19 @@ class LlamaForCausalLM(nn.Module):
     # Buffers that older exports stored; they follow from the config.
     ignored_tensors = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"
 
-    def __init__(self, config: LlamaConfig) -> None:
+    def __init__(self, config: LlamaConfig, *, ops: Ops = REFERENCE) -> None:
         super().__init__()
         self.config = config
-        self.model = LlamaModel(config)
-        self.lm_head = LMHead(config.hidden_size, config.vocab_size)
+        self.model = LlamaModel(config, ops)
+        self.lm_head = LMHead(config.hidden_size, config.vocab_size, ops=ops)
         self.tie_weights()
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype) -> LlamaForCausalLM:
+    def from_json(
+        cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype, ops: Ops = REFERENCE
+    ) -> LlamaForCausalLM:
         """A model for a config.json; raises CheckpointError as its config does."""
-        return cls(LlamaConfig.from_json(config, rope_position_dtype=rope_position_dtype))
+        return cls(LlamaConfig.from_json(config, rope_position_dtype=rope_position_dtype), ops=ops)
 
     def tie_weights(self) -> None:
         """Share the embedding with the head where the config says so; again after memory has been given to both."""

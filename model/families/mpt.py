@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from model.chat_template import InstructChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
-from model.layers.activations import activation
 from model.layers.alibi import alibi_slopes
-from model.layers.attention import cached_attention
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
 from model.layers.linear import Linear
 from model.layers.lm_head import LMHead
+from model.layers.ops import REFERENCE, Ops
 
 DEFAULT_ALIBI_BIAS_MAX = 8  # llm-foundry's and transformers' default
 NORM_TYPES = ("layernorm", "low_precision_layernorm")  # the second is the first, run in the model's dtype
@@ -124,11 +123,12 @@ def layer_norm(config: MptConfig) -> nn.LayerNorm:
 
 
 class MptAttention(nn.Module):
-    def __init__(self, config: MptConfig) -> None:
+    def __init__(self, config: MptConfig, ops: Ops) -> None:
         super().__init__()
+        self.ops = ops
         self.head_dim, self.clip_qkv, self.scale = config.head_dim, config.clip_qkv, config.softmax_scale
-        self.Wqkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.bias)
-        self.out_proj = Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.Wqkv = Linear(config.hidden_size, 3 * config.hidden_size, bias=config.bias, ops=ops)
+        self.out_proj = Linear(config.hidden_size, config.hidden_size, bias=config.bias, ops=ops)
         self.q_ln: nn.Module = layer_norm(config) if config.qk_ln else nn.Identity()
         self.k_ln: nn.Module = layer_norm(config) if config.qk_ln else nn.Identity()
 
@@ -141,56 +141,63 @@ class MptAttention(nn.Module):
             states.unflatten(-1, (-1, self.head_dim))  # [num_tokens, num_heads, head_dim]
             for states in (self.q_ln(query), self.k_ln(key), value)
         )
-        attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.scale, alibi_slopes=alibi)
+        attended = self.ops.attention(query, key, value, cache=cache, batch=batch, scale=self.scale, alibi_slopes=alibi)
         return self.out_proj(attended.flatten(1))  # type: ignore[no-any-return]
 
 
 class MptMLP(nn.Module):
-    def __init__(self, config: MptConfig) -> None:
+    def __init__(self, config: MptConfig, ops: Ops) -> None:
         super().__init__()
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
-        self.activation = activation("gelu")
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.bias, ops=ops)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.bias, ops=ops)
+        self.activation = ops.gelu
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         return self.down_proj(self.activation(self.up_proj(hidden_states)))  # type: ignore[no-any-return]
 
 
 class MptDecoderLayer(nn.Module):
-    def __init__(self, config: MptConfig) -> None:
+    def __init__(self, config: MptConfig, ops: Ops) -> None:
         super().__init__()
+        self.ops = ops
         self.norm_1 = layer_norm(config)
-        self.attn = MptAttention(config)
+        self.attn = MptAttention(config, ops)
         self.norm_2 = layer_norm(config)
-        self.ffn = MptMLP(config)
+        self.ffn = MptMLP(config, ops)
 
-    def forward(self, hidden_states: Tensor, alibi: Tensor | None, *, cache: LayerCache, batch: ForwardBatch) -> Tensor:
-        attended = self.attn(self.norm_1(hidden_states), alibi, cache=cache, batch=batch)
-        hidden_states = batch.going_on(hidden_states) + attended
-        return hidden_states + self.ffn(self.norm_2(hidden_states))  # type: ignore[no-any-return]
+    def forward(
+        self, residual: Tensor, delta: Tensor | None, alibi: Tensor | None, *, cache: LayerCache, batch: ForwardBatch
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream and what has yet to be added to it; see `Ops`."""
+        residual, normed = self.ops.layer_norm(residual, delta, None, self.norm_1)
+        attended = self.attn(normed, alibi, cache=cache, batch=batch)
+        residual, normed = self.ops.layer_norm(batch.going_on(residual), attended, None, self.norm_2)
+        return residual, self.ffn(normed)
 
 
 class MptModel(nn.Module):
-    def __init__(self, config: MptConfig) -> None:
+    def __init__(self, config: MptConfig, ops: Ops) -> None:
         super().__init__()
         self.config = config
+        self.ops = ops
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.learned_positions:
             self.wpe = nn.Embedding(config.max_seq_len, config.hidden_size)
-        self.blocks = nn.ModuleList(MptDecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.blocks = nn.ModuleList(MptDecoderLayer(config, ops) for _ in range(config.num_hidden_layers))
         self.norm_f = layer_norm(config)
 
     def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
-        hidden_states = batch.embed(self.wte)  # [num_tokens, hidden_size]
+        residual, delta = batch.embed(self.wte), None  # [num_tokens, hidden_size]
         if self.config.learned_positions:
-            hidden_states = hidden_states + self.wpe(batch.positions)
+            residual = residual + self.wpe(batch.positions)
         alibi = None
         if self.config.alibi_bias_max is not None:
             heads, bias_max = self.config.num_attention_heads, self.config.alibi_bias_max
-            alibi = alibi_slopes(heads, bias_max=bias_max, device=hidden_states.device)
+            alibi = alibi_slopes(heads, bias_max=bias_max, device=residual.device)
         for block, cache, each in zip(self.blocks, kv_cache, batch.in_layers(len(self.blocks)), strict=True):
-            hidden_states = block(hidden_states, alibi, cache=cache, batch=each)
-        return self.norm_f(batch.wanted(hidden_states))  # type: ignore[no-any-return]
+            residual, delta = block(residual, delta, alibi, cache=cache, batch=each)
+        _, normed = self.ops.layer_norm(residual, delta, None, self.norm_f)
+        return batch.wanted(normed)
 
 
 class MptForCausalLM(nn.Module):
@@ -202,17 +209,19 @@ class MptForCausalLM(nn.Module):
     head_name = "lm_head.weight"
     ignored_tensors = r"(?!)"  # none
 
-    def __init__(self, config: MptConfig) -> None:
+    def __init__(self, config: MptConfig, *, ops: Ops = REFERENCE) -> None:
         super().__init__()
         self.config = config
-        self.transformer = MptModel(config)
-        self.lm_head = LMHead(config.hidden_size, config.vocab_size, scale=config.logit_scale)
+        self.transformer = MptModel(config, ops)
+        self.lm_head = LMHead(config.hidden_size, config.vocab_size, scale=config.logit_scale, ops=ops)
         self.tie_weights()
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype) -> MptForCausalLM:
+    def from_json(
+        cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype, ops: Ops = REFERENCE
+    ) -> MptForCausalLM:
         """A model for a config.json; raises CheckpointError as its config does."""
-        return cls(MptConfig.from_json(config, rope_position_dtype=rope_position_dtype))
+        return cls(MptConfig.from_json(config, rope_position_dtype=rope_position_dtype), ops=ops)
 
     def tie_weights(self) -> None:
         """Share the embedding with the head where the config says so; again after memory has been given to both."""

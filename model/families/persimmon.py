@@ -14,17 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels.rotary import apply_rotary_
-from kernels.squared_relu import squared_relu_linear_
+from kernels.qk_rotary import Rotation
 from model.chat_template import AdeptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
 from model.layers.activations import activation, relu_squared
-from model.layers.attention import cached_attention
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
 from model.layers.linear import Linear
 from model.layers.lm_head import LMHead
+from model.layers.ops import REFERENCE, Ops
 from model.layers.rotary import RotaryConfig, RotaryEmbedding
 
 # The published model rotates half of each head; transformers assumes it where a config does not say
@@ -111,75 +110,97 @@ class PersimmonConfig:
 
 
 class PersimmonAttention(nn.Module):
-    def __init__(self, config: PersimmonConfig) -> None:
+    def __init__(self, config: PersimmonConfig, ops: Ops) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = config.num_attention_heads, config.head_dim
-        self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
-        self.dense = Linear(config.hidden_size, config.hidden_size)
-        self.q_layernorm: nn.Module = nn.Identity()
-        self.k_layernorm: nn.Module = nn.Identity()
+        self.num_heads, self.head_dim, self.ops = config.num_attention_heads, config.head_dim, ops
+        self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size, ops=ops)
+        self.dense = Linear(config.hidden_size, config.hidden_size, ops=ops)
+        self.head_norms: tuple[nn.LayerNorm, nn.LayerNorm] | None = None
         if config.qk_layernorm:  # one weight and bias, shared by a layer's heads
             self.q_layernorm = nn.LayerNorm(config.head_dim, eps=config.layer_norm_eps)
             self.k_layernorm = nn.LayerNorm(config.head_dim, eps=config.layer_norm_eps)
+            self.head_norms = (self.q_layernorm, self.k_layernorm)
 
-    def forward(
-        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
-    ) -> Tensor:
+    def forward(self, hidden_states: Tensor, rotation: Rotation, *, cache: LayerCache, batch: ForwardBatch) -> Tensor:
         # rows are head-major: q, k, v of head 0, then of head 1, ...
         qkv = self.query_key_value(hidden_states).view(-1, self.num_heads, 3, self.head_dim)
         query, key, value = qkv.unbind(dim=2)  # [num_tokens, num_heads, head_dim]
-        query, key = self.q_layernorm(query), self.k_layernorm(key)
-        apply_rotary_(query, cos, sin)
-        apply_rotary_(key, cos, sin)
-        attended = cached_attention(query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5)
+        attended = self.ops.attention(
+            query,
+            key,
+            value,
+            cache=cache,
+            batch=batch,
+            scale=self.head_dim**-0.5,
+            rotation=rotation,
+            head_norms=self.head_norms,
+        )
         return self.dense(attended.flatten(1))  # type: ignore[no-any-return]
 
 
 class PersimmonMLP(nn.Module):
-    def __init__(self, config: PersimmonConfig) -> None:
+    def __init__(self, config: PersimmonConfig, ops: Ops) -> None:
         super().__init__()
-        self.dense_h_to_4h = Linear(config.hidden_size, config.intermediate_size)
-        self.dense_4h_to_h = Linear(config.intermediate_size, config.hidden_size)
+        self.ops = ops
         self.activation = activation(config.hidden_act)
+        self.dense_h_to_4h = Linear(config.hidden_size, config.intermediate_size, ops=ops)
+        self.dense_4h_to_h = Linear(
+            config.intermediate_size,
+            config.hidden_size,
+            ops=ops,
+            by_columns=ops.reads_columns and self.activation is relu_squared,
+        )
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A delta for the residual stream, and a bias that it has yet to be given; see `Ops`."""
         hidden_states = self.dense_h_to_4h(hidden_states)  # [num_tokens, intermediate_size]
         if self.activation is relu_squared:  # in one with the matrix after it, which keeps it in fp16's range
-            return squared_relu_linear_(hidden_states, self.dense_4h_to_h.weight, self.dense_4h_to_h.bias)
-        return self.dense_4h_to_h(self.activation(hidden_states))  # type: ignore[no-any-return]
+            return self.ops.squared_relu_linear(hidden_states, self.dense_4h_to_h)
+        return self.dense_4h_to_h(self.activation(hidden_states)), None
 
 
 class PersimmonDecoderLayer(nn.Module):
-    def __init__(self, config: PersimmonConfig) -> None:
+    def __init__(self, config: PersimmonConfig, ops: Ops) -> None:
         super().__init__()
+        self.ops = ops
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.self_attn = PersimmonAttention(config)
+        self.self_attn = PersimmonAttention(config, ops)
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = PersimmonMLP(config)
+        self.mlp = PersimmonMLP(config, ops)
 
     def forward(
-        self, hidden_states: Tensor, cos: Tensor, sin: Tensor, *, cache: LayerCache, batch: ForwardBatch
-    ) -> Tensor:
-        normed = self.input_layernorm(hidden_states)
-        attended = self.self_attn(normed, cos, sin, cache=cache, batch=batch)
-        hidden_states = batch.going_on(hidden_states) + attended
-        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))  # type: ignore[no-any-return]
+        self,
+        residual: Tensor,
+        delta: Tensor | None,
+        delta_bias: Tensor | None,
+        rotation: Rotation,
+        *,
+        cache: LayerCache,
+        batch: ForwardBatch,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The residual stream, what has yet to be added to it, and that one's bias; see `Ops`."""
+        residual, normed = self.ops.layer_norm(residual, delta, delta_bias, self.input_layernorm)
+        attended = self.self_attn(normed, rotation, cache=cache, batch=batch)
+        residual, normed = self.ops.layer_norm(batch.going_on(residual), attended, None, self.post_attention_layernorm)
+        return residual, *self.mlp(normed)
 
 
 class PersimmonModel(nn.Module):
-    def __init__(self, config: PersimmonConfig) -> None:
+    def __init__(self, config: PersimmonConfig, ops: Ops) -> None:
         super().__init__()
+        self.ops = ops
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(PersimmonDecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(PersimmonDecoderLayer(config, ops) for _ in range(config.num_hidden_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.rotary = RotaryEmbedding(config.rotary)
 
     def forward(self, batch: ForwardBatch, kv_cache: Sequence[LayerCache]) -> Tensor:
-        hidden_states = batch.embed(self.embed_tokens)  # [num_tokens, hidden_size]
-        cos, sin = self.rotary.cos_sin(batch.positions, batch.rotary_lens, dtype=hidden_states.dtype)
+        residual, delta, delta_bias = batch.embed(self.embed_tokens), None, None  # [num_tokens, hidden_size]
+        rotation = self.rotary.rotation(batch.positions, batch.rotary_lens, dtype=residual.dtype)
         for layer, cache, each in zip(self.layers, kv_cache, batch.in_layers(len(self.layers)), strict=True):
-            hidden_states = layer(hidden_states, cos, sin, cache=cache, batch=each)
-        return self.final_layernorm(batch.wanted(hidden_states))  # type: ignore[no-any-return]
+            residual, delta, delta_bias = layer(residual, delta, delta_bias, rotation, cache=cache, batch=each)
+        _, normed = self.ops.layer_norm(residual, delta, delta_bias, self.final_layernorm)
+        return batch.wanted(normed)
 
 
 class PersimmonForCausalLM(nn.Module):
@@ -192,17 +213,19 @@ class PersimmonForCausalLM(nn.Module):
     # Buffers that older exports stored; they follow from the config.
     ignored_tensors = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"
 
-    def __init__(self, config: PersimmonConfig) -> None:
+    def __init__(self, config: PersimmonConfig, *, ops: Ops = REFERENCE) -> None:
         super().__init__()
         self.config = config
-        self.model = PersimmonModel(config)
-        self.lm_head = LMHead(config.hidden_size, config.vocab_size)
+        self.model = PersimmonModel(config, ops)
+        self.lm_head = LMHead(config.hidden_size, config.vocab_size, ops=ops)
         self.tie_weights()
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype) -> PersimmonForCausalLM:
+    def from_json(
+        cls, config: Mapping[str, Any], *, rope_position_dtype: torch.dtype, ops: Ops = REFERENCE
+    ) -> PersimmonForCausalLM:
         """A model for a config.json; raises CheckpointError as its config does."""
-        return cls(PersimmonConfig.from_json(config, rope_position_dtype=rope_position_dtype))
+        return cls(PersimmonConfig.from_json(config, rope_position_dtype=rope_position_dtype), ops=ops)
 
     def tie_weights(self) -> None:
         """Share the embedding with the head where the config says so; again after memory has been given to both."""

@@ -21,6 +21,7 @@ class EngineInfo:
         device, dtype: such as `cuda:0`, `bfloat16`. rope_position_dtype: `float32` (as Hugging Face) or `bfloat16` (as
             Adept's server).
         attention_backend: which attention runs. attention_not_used: why those preferred to it do not, by name.
+        kernels: what computes norms, rotation, activations and log-probabilities; kernels_note: why it is not ours.
         block_size, num_blocks: KV cache, in tokens and blocks. max_num_requests: most requests running together.
         has_lm_head: whether it can generate and score; a checkpoint of a `...ForSequenceClassification` can only
             classify and give hidden states.
@@ -55,6 +56,8 @@ class EngineInfo:
     graph_bytes: int = 0
     graph_note: str | None = None
     attention_not_used: Mapping[str, str] = field(default_factory=dict)
+    kernels: str = "not stated"
+    kernels_note: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -62,6 +65,11 @@ class EngineInfo:
         """The attention that runs and why others do not, in one line."""
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.attention_not_used.items())
         return f"{self.attention_backend} (not {reasons})" if reasons else self.attention_backend
+
+    @property
+    def kernels_choice(self) -> str:
+        """What computes what stands between the matrices and why our kernels do not, in one line."""
+        return self.kernels if self.kernels_note is None else f"{self.kernels} ({self.kernels_note})"
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON gives it back."""

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kernels.paged_attention import paged_attention_reference, write_kv_reference
 from kernels.paged_attention_cpu import paged_attention_cpu
+from kernels.qk_rotary import Rotation
+from kernels.rotary import apply_rotary_
 from kernels.varlen_attention import flash_attn_varlen, torch_varlen
 from model.layers.attention_backends import AttentionBackend
 from model.layers.attention_plan import Run
@@ -39,17 +41,27 @@ def cached_attention(
     cache: LayerCache,
     batch: ForwardBatch,
     scale: float,
+    rotation: Rotation | None = None,
+    head_norms: tuple[nn.LayerNorm, nn.LayerNorm] | None = None,
     alibi_slopes: Tensor | None = None,
 ) -> Tensor:
     """Write the new keys and values, then attend over all of each sequence.
 
     Args:
-        query: [num_tokens, num_heads, head_dim]; key, value: [num_tokens, num_kv_heads, head_dim].
+        query: [num_tokens, num_heads, head_dim]; key, value: [num_tokens, num_kv_heads, head_dim]. Queries and keys may
+            be overwritten.
+        rotation: that queries and keys are turned by first; `None` without.
+        head_norms: of the queries' and of the keys' heads, before that; `None` without.
         alibi_slopes: [num_heads] float32, or `None` without ALiBi.
 
     Returns:
         [num_tokens, num_heads, head_dim], or the rows of `batch.last` alone.
     """
+    if head_norms is not None:
+        query, key = head_norms[0](query), head_norms[1](key)
+    if rotation is not None:
+        apply_rotary_(query, *rotation)
+        apply_rotary_(key, *rotation)
     write_kv_reference(key, value, cache.key, cache.value, slot_mapping=batch.slot_mapping)
     queries = batch if batch.last is None else batch.last
     query, key, value = (batch.going_on(states) for states in (query, key, value))

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from kernels.qk_rotary import Rotation
 from model.checkpoint.config_json import require
 from model.checkpoint.errors import CheckpointError
 
@@ -127,7 +128,7 @@ class RotaryEmbedding:
     def __init__(self, config: RotaryConfig) -> None:
         self.config = config
 
-    def cos_sin(self, positions: Tensor, rotary_lens: Tensor, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def rotation(self, positions: Tensor, rotary_lens: Tensor, *, dtype: torch.dtype) -> Rotation:
         """Angles in the config's `position_dtype`, their cosines in fp32, cast at the end.
 
         Args:
@@ -135,13 +136,13 @@ class RotaryEmbedding:
             dtype: of the result.
 
         Returns:
-            cos, sin: [num_tokens, dim / 2].
+            Cosines and sines, [num_tokens, dim / 2].
         """
         position_dtype = self.config.position_dtype
         frequencies = self._inverse_frequencies(rotary_lens).to(position_dtype)
         angles = (positions[:, None].to(position_dtype) * frequencies).float()
         # Adept's server rounds cosines to the position dtype as well (megatron/model/positional_embeddings.py)
-        return angles.cos().to(position_dtype).to(dtype), angles.sin().to(position_dtype).to(dtype)
+        return Rotation(angles.cos().to(position_dtype).to(dtype), angles.sin().to(position_dtype).to(dtype))
 
     def _inverse_frequencies(self, rotary_lens: Tensor) -> Tensor:
         """[dim / 2], or [num_tokens, dim / 2] where they depend on the length; float32."""

@@ -44,7 +44,7 @@ def test_the_demo_says_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
             matrices[id(weight)] = weight.T.contiguous()
         return sparse_squared_relu_linear_reference(states, matrices[id(weight)], bias, live_counter=counter)
 
-    monkeypatch.setattr("model.families.persimmon.squared_relu_linear_", sparse)
+    monkeypatch.setattr("model.layers.ops.squared_relu_linear_", sparse)
     assert tokens() == dense
     live, rows = counter.tolist()
     assert 0 < live < 0.6 * rows  # so that rows were skipped

@@ -35,7 +35,7 @@ def adept_cos_sin(num_positions: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_bfloat16_positions_are_adepts() -> None:
     positions = torch.arange(16384)
-    cos, sin = embedding(torch.bfloat16).cos_sin(positions, positions + 1, dtype=torch.float32)
+    cos, sin = embedding(torch.bfloat16).rotation(positions, positions + 1, dtype=torch.float32)
     expected = adept_cos_sin(16384)
     assert torch.equal(cos, expected[0].float())
     assert torch.equal(sin, expected[1].float())
@@ -43,8 +43,8 @@ def test_bfloat16_positions_are_adepts() -> None:
 
 def test_the_two_part_beyond_position_256() -> None:
     positions = torch.arange(16384)
-    fine, _ = embedding(torch.float32).cos_sin(positions, positions + 1, dtype=torch.float32)
-    coarse, _ = embedding(torch.bfloat16).cos_sin(positions, positions + 1, dtype=torch.float32)
+    fine, _ = embedding(torch.float32).rotation(positions, positions + 1, dtype=torch.float32)
+    coarse, _ = embedding(torch.bfloat16).rotation(positions, positions + 1, dtype=torch.float32)
     # the first frequency is exactly 1, so its angle is the position itself
     apart = (fine[:, 0] - coarse[:, 0]).abs() > 2**-8  # more than the rounding of the cosine
     assert not apart[:257].any()

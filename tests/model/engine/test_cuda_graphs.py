@@ -13,6 +13,7 @@ import pytest
 import torch
 from graph_devices import LateDevice, PromptDevice
 
+from kernels.sampling import draw_reference
 from model.engine.cuda_graphs import BATCH_SIZES, DecodeGraphs, batch_sizes, capture_graphs
 from model.engine.engine import LocalEngine
 from model.engine.scheduler import Scheduled
@@ -283,3 +284,31 @@ def test_a_capture_that_fails_is_said_in_a_sentence(engine: LocalEngine) -> None
 
     with pytest.raises(EngineError, match=r"cannot be captured .*: lower --gpu-memory-ut.* or use --no-graphs"):
         capture_graphs(engine._core.runner, Full(), max_num_requests=4, max_request_tokens=64)
+
+
+@pytest.mark.parametrize("device_class", DEVICES)
+def test_drawn_tokens_are_replayed_too(open_one: Callable[..., LocalEngine], device_class: type[PromptDevice]) -> None:
+    """Where the device draws: the same tokens alone, together, and through graphs; without it, no graph takes them."""
+    engine = open_one()
+    tokens = [list(range(5, 5 + length)) for length in (3, 9, 14, 6)]
+    params = [
+        SamplingParams(max_tokens=14, seed=3, ignore_eos=True),
+        SamplingParams(max_tokens=21, seed=4, temperature=0.7, top_k=20, top_p=0.9, ignore_eos=True),
+        greedy(17, ignore_eos=True),
+        SamplingParams(max_tokens=9, seed=2**62, min_p=0.05, ignore_eos=True),
+    ]
+    by_host = comparable(engine.generate(tokens, params))
+    engine._core.runner.draw = draw_reference
+    expected = comparable(engine.generate(tokens, params))
+    assert expected[2] == by_host[2]
+    assert expected[0] != by_host[0]
+    alone = [comparable(engine.generate([one], [param]))[0] for one, param in zip(tokens, params, strict=True)]
+    assert alone == expected
+    graphs = with_graphs(engine, device_class())
+    assert comparable(engine.generate(tokens, params)) == expected
+    assert graphs.num_replays > 15
+    check_idle(engine)
+    replays = graphs.num_replays
+    ask(engine, lambda: setattr(engine._core.runner, "draw", None))
+    engine.generate(tokens[:2], params[:2])
+    assert graphs.num_replays == replays
