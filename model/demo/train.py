@@ -1,6 +1,6 @@
 """Train a bundled demonstration checkpoint from random weights on a CPU, with `model.finetune`.
 
-    python -m model.demo.train --family persimmon      # the shipped checkpoint, about half an hour on two cores
+    python -m model.demo.train --family persimmon      # the shipped checkpoint, well under an hour on two cores
     python -m model.demo.train --family mpt --steps 100 --output trial/mpt-demo
 
 What is written here is what fine-tuning starts from: a checkpoint folder with random weights, and a corpus. The same
