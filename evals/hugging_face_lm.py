@@ -72,7 +72,18 @@ class HuggingFaceLM(LM):  # type: ignore[misc]  # lm-eval has no types
         return None
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """As HFLM's."""
+        """As HFLM's.
+
+        Raises:
+            EvaluationError: an answer may be as long as the model's context; HFLM keeps that much free.
+        """
+        for request in requests:
+            limit = sampling_options(request.task_name, request.args[1]).max_tokens
+            if limit >= self.inner.max_length:
+                raise EvaluationError(
+                    f"{request.task_name} allows answers of {limit:,} tokens, and lm-eval's hf back-end then leaves "
+                    f"none of the context of {self.inner.max_length:,} for the prompt: leave the task out with --tasks"
+                )
         return self._resume(requests, lambda r: r.args[0], lambda todo: self.inner.generate_until(todo, disable_tqdm))
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

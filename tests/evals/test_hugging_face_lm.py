@@ -58,3 +58,15 @@ def test_as_the_engine_and_resumed(tmp_path: Path) -> None:
         hugging_face.close()
     with pytest.raises(EvaluationError, match="has no chat format in this back-end: use --chat-format raw"):
         with_chat_format(hugging_face, True)
+
+
+def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_asked() -> None:
+    _, (task,) = load_tasks(["standard_humaneval"], data="demo", seed=0)
+    task.build_all_requests(limit=1)
+    opened = open_model("hf:persimmon-demo", OPTIONS)
+    try:
+        lm: Any = opened.make_lm(None, False, 0, False)
+        with pytest.raises(EvaluationError, match=r"standard_humaneval allows answers of 1,024 tokens, .* --tasks"):
+            lm.generate_until(list(task.instances))
+    finally:
+        opened.close()
