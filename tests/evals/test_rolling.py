@@ -15,12 +15,18 @@ from lm_eval.models.huggingface import HFLM
 
 from evals.engine_lm import EngineLM
 from evals.rolling import rolling_windows
+from model.demo.facts import CAPITALS
 from model.interface import Engine, ScoreRequest
 from model.open_engine import open_engine
 
 CONTEXT_LENGTH = 48
 SENTENCE = "The lamp in the hall is red and the door is green. "
-TEXTS = [SENTENCE * 12, SENTENCE, "A", "", (SENTENCE * 40)[: 48 * 6], "Größe: 漢字 🙂 " * 20]
+# The bundled model knows these countries, and that the second half of a line is about the first.
+CAPITALS_TOLD = "".join(
+    f"What is the capital of {country}? The capital of {country} is {capital}.\n"
+    for country, capital in list(CAPITALS.items())[:12]
+)
+TEXTS = [CAPITALS_TOLD, SENTENCE, "A", "", (SENTENCE * 40)[: 48 * 6], "Größe: 漢字 🙂 " * 20]
 
 
 @given(
@@ -105,7 +111,7 @@ def test_the_default_windows_are_hugging_faces(
 
 
 def test_more_context_makes_a_text_more_likely(engine: Engine) -> None:
-    """A text that repeats itself is easier to predict with half a window before every token."""
+    """A line cut in two is easier to go on with when half a window stands before every token."""
     disjoint, overlapping = (
         EngineLM(engine, progress=False, rolling_overlap=overlap).loglikelihood_rolling(requests())
         for overlap in (1, CONTEXT_LENGTH // 2)
