@@ -41,6 +41,23 @@ class StepRows:
     hidden: list[tuple[Request, int]] = field(default_factory=list)
 
 
+def packing_order(
+    scheduled: Sequence[Scheduled], *, device: torch.device, attention: AttentionBackend | None = None
+) -> list[Scheduled]:
+    """The items as a batch holds them: what attention takes together stands together.
+
+    On a GPU that is what goes to one back-end, on a CPU what `plan_attention_cpu` puts into a group.
+    """
+    if attention is not None:
+        return sorted(
+            scheduled,
+            key=lambda item: part_of(item.num_new_tokens, item.request.num_computed_tokens + item.num_new_tokens),
+        )
+    if device.type == "cpu":
+        return sorted(scheduled, key=lambda item: (item.num_new_tokens, item.request.num_computed_tokens))
+    return list(scheduled)
+
+
 def build_batch(
     scheduled: Sequence[Scheduled],
     *,
@@ -49,7 +66,7 @@ def build_batch(
     pads: bool = False,
     attention: AttentionBackend | None = None,
 ) -> tuple[ForwardBatch, StepRows]:
-    """Pack the scheduled tokens end to end.
+    """Pack the scheduled tokens end to end, in :func:`packing_order`.
 
     Args:
         scheduled: at least one item, blocks held.
@@ -63,11 +80,7 @@ def build_batch(
         # Several times faster than torch.tensor, which looks at every number.
         return torch.from_numpy(np.array(array("q", values))).to(device, non_blocking=True)
 
-    if attention is not None:  # what goes to one back-end stands together
-        scheduled = sorted(
-            scheduled,
-            key=lambda item: part_of(item.num_new_tokens, item.request.num_computed_tokens + item.num_new_tokens),
-        )
+    scheduled = packing_order(scheduled, device=device, attention=attention)
     input_ids: list[int] = []
     positions: list[int] = []
     rotary_lens: list[int] = []

@@ -71,6 +71,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.num_preemptions = 0
         self._budget = 0  # tokens left in the step being put together
+        self._slots = 0  # places that those running take in it
 
     @property
     def has_work(self) -> bool:
@@ -91,6 +92,7 @@ class Scheduler:
         work."""
         step: dict[Request, Scheduled] = {}
         self._budget = self.max_num_batched_tokens
+        self._slots = sum(request.num_slots for request in self.running)
         preemptions = self.num_preemptions
         answering = [request for request in self.running if request.num_left == 1]
         prompts = [request for request in self.running if request.num_left > 1]
@@ -223,7 +225,7 @@ class Scheduler:
         found = self._found(request)
         num_cached = len(found) * self.pool.block_size
         while True:
-            if sum(other.num_slots for other in self.running) + request.num_slots <= self.max_num_requests:
+            if self._slots + request.num_slots <= self.max_num_requests:
                 num_new = min(request.num_tokens - num_cached, self._budget)
                 self.pool.share([block for block, _ in found])
                 request.block_table = [block for block, _ in found]
@@ -241,6 +243,7 @@ class Scheduler:
             request.num_cached_tokens = num_cached
         step[request] = Scheduled(request, num_new)
         self._budget -= num_new
+        self._slots += request.num_slots
         return True
 
     def _found(self, request: Request) -> list[tuple[int, Content]]:
@@ -289,6 +292,7 @@ class Scheduler:
         if dropped is not None:
             self._budget += dropped.num_new_tokens
         self.running.remove(request)
+        self._slots -= request.num_slots
         self._release(request)
         request.num_computed_tokens = 0
         insort(self.waiting, request, key=_rank)

@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from model.engine.batch_builder import build_batch
+from model.engine.batch_builder import build_batch, packing_order
 from model.engine.block_pool import NULL_BLOCK, BlockPool
 from model.engine.core import EngineCore
 from model.engine.model_runner import StepResult
@@ -65,6 +65,7 @@ class TokenRunner:
         if self.fails:
             self.fails = False
             raise RuntimeError("told to fail")
+        scheduled = packing_order(scheduled, device=torch.device("cpu"))
         batch, rows = build_batch(scheduled, block_size=BLOCK_SIZE, device=torch.device("cpu"))
         self.memory[batch.slot_mapping] = batch.input_ids
         seen: list[tuple[int, ...]] = []  # for each packed token, its sequence up to it as the cache has it
