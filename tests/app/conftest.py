@@ -157,6 +157,16 @@ class Tab:
     def button(self, name: str) -> Any:
         return self.page.get_by_role("button", name=name, exact=True)
 
+    def unfold(self, title: str, field: str) -> None:
+        """Open the accordion in which there is this field, and wait until what is typed into it stays.
+
+        What stands in one that was closed is made when it is opened, and in the next frame Gradio 6.31 gives it its
+        first values once more: over what was typed before that frame, which on a busy machine comes late.
+        """
+        self.page.get_by_role("button", name=title).click()
+        self.page.get_by_label(field).wait_for()
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
     def ask(self, text: str) -> None:
         self.box.fill(text)
         self.box.press("Enter")

@@ -22,6 +22,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HOSTILE = "<img src=https://example.org/x onerror=alert(1)><script>alert(1)</script>"
 TASK = "adept_arc_easy"
+LATE_FRAMES = """() => {
+    const soon = requestAnimationFrame;
+    window.requestAnimationFrame = (show) => setTimeout(() => soon(show), 300);
+}"""
 PATHS = ("/tokens", "/leaderboard", "/samples", "/system")
 
 
@@ -93,7 +97,8 @@ def test_tokens_the_model_writes_and_stop(app: App, open_tab: Callable[..., Any]
     page = tab.page
     page.get_by_label("written by the model").check()
     page.get_by_label("chat format").check()
-    page.get_by_text("Settings of the answer").click()
+    page.evaluate(LATE_FRAMES)
+    tab.unfold("Settings of the answer", "Max tokens")
     page.get_by_label("Max tokens").fill("200")
     tab.button("Show the tokens").click()
     page.locator("#tokens .token[aria-label^='end of document']").wait_for()
