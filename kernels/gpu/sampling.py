@@ -3,7 +3,7 @@
 Tokens are ordered by one whole number each, the logit's bits above the id's, so that no two are alike and of equal
 logits lower ids come first. What top-k and top-p keep is then all from some number on. It is found digit by digit, 4
 bits in a pass over the row: for each value of the digit, how many tokens (top-k) or how much probability (top-p) has
-it. A last pass draws among what is left.
+it, until a single token is left. A last pass draws among what is kept.
 
 Sums are made in a fixed order that does not depend on other rows, and so is the noise: a row's token is the same in any
 batch.
@@ -24,7 +24,7 @@ from kernels.sampling import NOISE_BLOCK, DrawParams, draw_reference
 DIGIT_BITS = 4
 LOGIT_BITS = 32
 BLOCK = 1024
-NUM_WARPS = 8
+NUM_WARPS = 16
 
 
 @triton.jit
@@ -56,27 +56,35 @@ def find_first_kept(
     DIGIT_BITS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The lowest order that is kept."""
+    """The lowest order that is kept, or a lower one that no token lies between."""
     digits = tl.arange(0, 1 << DIGIT_BITS)
     prefix = tl.zeros((), tl.int64)
     above = tl.zeros((), tl.float32)
-    for i in range(NUM_DIGITS):
-        shift = (NUM_DIGITS - 1 - i) * DIGIT_BITS
+    left = tl.full((), 2.0, tl.float32)  # tokens that begin with the prefix
+    shift = tl.full((), NUM_DIGITS * DIGIT_BITS, tl.int32)
+    while (shift > 0) & (left > 1):
+        shift -= DIGIT_BITS
         amounts = tl.zeros((1 << DIGIT_BITS,), tl.float32)
+        numbers = tl.zeros((1 << DIGIT_BITS,), tl.float32)
         for start in range(0, vocab_size, BLOCK):
             tokens = start + tl.arange(0, BLOCK)
             tempered = load_tempered(row, tokens, vocab_size, largest, temperature)
             order = order_of(tempered, tokens, ID_BITS)
             counts = (order >= least) & (order >> (shift + DIGIT_BITS) == prefix) & (tokens < vocab_size)
-            amount = tl.where(counts, tl.exp(tempered) if BY_MASS else 1.0, 0.0)
             digit = (order >> shift) & ((1 << DIGIT_BITS) - 1)
-            amounts += tl.sum(tl.where(digit[:, None] == digits[None, :], amount[:, None], 0.0), axis=0)
+            is_of = counts[:, None] & (digit[:, None] == digits[None, :])  # [BLOCK, 1 << DIGIT_BITS]
+            numbers += tl.sum(tl.where(is_of, 1.0, 0.0), axis=0)
+            if BY_MASS:
+                amounts += tl.sum(tl.where(is_of, tl.exp(tempered)[:, None], 0.0), axis=0)
+        if not BY_MASS:
+            amounts = numbers
         # what stands above each value of the digit, [1 << DIGIT_BITS]
         higher = above + tl.sum(tl.where(digits[:, None] > digits[None, :], amounts[:, None], 0.0), axis=0)
         chosen = tl.min(tl.where(higher < limit, digits, (1 << DIGIT_BITS) - 1), axis=0)
         above = tl.sum(tl.where(digits == chosen, higher, 0.0), axis=0)
+        left = tl.sum(tl.where(digits == chosen, numbers, 0.0), axis=0)
         prefix = (prefix << DIGIT_BITS) + chosen
-    return prefix
+    return tl.maximum(prefix << shift, least)
 
 
 @triton.jit(do_not_specialize=["vocab_size"])
@@ -223,7 +231,7 @@ def compile_cases() -> list[CompileCase]:
             constants={"WRITES_KEPT": False, **_constants(vocab_size)},
             divisible_by_16=(*pointers, "row_stride"),
             num_warps=NUM_WARPS,
-            loads_16_bytes=False,  # a thread has 4 entries of a tile, or 1 of a part of the noise's
+            loads_16_bytes=False,  # a thread has 2 entries of a tile, or 1 of a part of the noise's
         )
         for model, vocab_size in VOCABULARIES.items()
     ]
