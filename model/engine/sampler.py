@@ -59,7 +59,7 @@ def sample(
     Args:
         logits: [num_requests, vocab_size] float32; changed in place.
         requests: one a row; greedy ones (temperature 0) get the argmax, after bias and penalties.
-        draw: how the others are drawn, as `kernels.sampling.draw_reference`; `None`: from the cumulative distribution.
+        draw: what draws, as `kernels.sampling.draw_reference`; `None`: from the cumulative distribution.
 
     Raises:
         EngineError: a row's largest logit is NaN or infinite.
@@ -69,25 +69,31 @@ def sample(
     if not maximum.isfinite().all():
         raise EngineError("the model's logits are not finite: load it with --dtype float32 or bfloat16")
     params = [request.params for request in requests]
-    # Rows with and without filters draw in different orders of the vocabulary, so each kind goes by itself: a row's
-    # token must not depend on its neighbours.
-    if draw is not None and (drawn := [i for i, param in enumerate(params) if param.temperature > 0]):
-        rows = logits if len(drawn) == len(logits) else logits[drawn]
-        token_ids[drawn] = draw(rows, draw_params([requests[i] for i in drawn], logits.device))
-    for filtered in (False, True) if draw is None else ():
-        drawn = [i for i, param in enumerate(params) if param.temperature > 0 and _has_filter(param) is filtered]
-        if drawn:
-            uniforms = [uniform(requests[i].seed, requests[i].step) for i in drawn]
-            from_all = _draw_filtered if filtered else _draw
-            token_ids[drawn] = from_all(
-                logits[drawn],
-                [params[i] for i in drawn],
-                torch.tensor(uniforms, dtype=torch.float64, device=logits.device),
-            )
+    if draw is not None:
+        token_ids = draw(logits, draw_params(requests, logits.device))
+    else:
+        _draw_by_sums(logits, requests, params, token_ids)
     for index, model_logits in reversed(edits):
         logits[index] = model_logits
     logprobs = _logprobs(logits, params, token_ids)
     return [Sampled(token_id, logprobs.get(i)) for i, token_id in enumerate(token_ids.tolist())]
+
+
+def _draw_by_sums(
+    logits: Tensor, requests: Sequence[SampleRequest], params: Sequence[SamplingParams], token_ids: Tensor
+) -> None:
+    """Put what is drawn into `token_ids`. Rows with and without filters draw in different orders of the vocabulary, so
+    each kind goes by itself: a row's token must not depend on its neighbours."""
+    for filtered in (False, True):
+        drawn = [i for i, param in enumerate(params) if param.temperature > 0 and _has_filter(param) is filtered]
+        if drawn:
+            uniforms = [uniform(requests[i].seed, requests[i].step) for i in drawn]
+            draw = _draw_filtered if filtered else _draw
+            token_ids[drawn] = draw(
+                logits[drawn],
+                [params[i] for i in drawn],
+                torch.tensor(uniforms, dtype=torch.float64, device=logits.device),
+            )
 
 
 def draw_params(requests: Sequence[SampleRequest], device: torch.device) -> DrawParams:

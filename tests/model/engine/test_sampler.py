@@ -21,6 +21,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
+from kernels.sampling import draw_reference
 from model.engine import sampler
 from model.engine.sampler import Sampled, SampleRequest, sample, uniform
 from model.interface import EngineError, SamplingParams
@@ -198,6 +199,21 @@ def test_a_row_does_not_depend_on_its_neighbours(
     assert together == [sample(logits[i : i + 1].clone(), [one])[0] for i, one in enumerate(batch)]
     order = data.draw(st.permutations(range(len(batch))))
     assert sample(logits[order], [batch[i] for i in order]) == [together[i] for i in order]
+
+
+@settings(deadline=None, max_examples=100)
+@given(batch=st.lists(sample_requests(), min_size=1, max_size=6), seed=st.integers(0, 2**31))
+def test_so_it_does_not_where_the_device_draws(batch: list[SampleRequest], seed: int) -> None:
+    """And what is not drawn, greedy tokens and log-probabilities, is what it is where it does not."""
+    logits = torch.randn(len(batch), VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 4
+    together = sample(logits.clone(), batch, draw=draw_reference)
+    alone = [sample(logits[i : i + 1].clone(), [one], draw=draw_reference)[0] for i, one in enumerate(batch)]
+    assert together == alone
+    for one, drawn, by_host in zip(batch, together, sample(logits.clone(), batch), strict=True):
+        if one.params.temperature == 0:
+            assert drawn == by_host
+        elif drawn.logprob is not None and by_host.logprob is not None:
+            assert drawn.logprob.top == by_host.logprob.top
 
 
 @settings(deadline=None, max_examples=200)
