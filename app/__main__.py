@@ -110,6 +110,7 @@ def _serve(
             gpu_memory_utilization=options.gpu_memory_utilization,
             attention_backend=options.attention_backend,
             kernels=options.kernels,
+            deterministic=options.deterministic,
         )
 
     def create(engines: Sequence[Engine]) -> FastAPI:
@@ -191,6 +192,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default="auto",
         choices=("auto", "triton", "reference"),
         help="what computes norms, rotation and activations: our Triton kernels, as auto does on a GPU, or torch",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU, the same bits for a request whatever runs beside it: fixed tiles and sums, dense and slower, "
+        "prompts most of all",
     )
     parser.add_argument(
         "--gpu-memory-utilization",

@@ -246,6 +246,7 @@ def describe_engine(info: EngineInfo) -> dict[str, Any]:
         "dtype": info.dtype,
         "rope_position_dtype": info.rope_position_dtype,
         "attention_backend": info.attention_backend,
+        "kernels": info.kernels,
         "context_length": info.context_length,
         "block_size": info.block_size,
         "num_blocks": info.num_blocks,

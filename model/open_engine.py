@@ -29,7 +29,13 @@ from model.engine.model_runner import ModelRunner
 from model.engine.scheduler import Scheduler
 from model.families.mpt import MptConfig
 from model.interface import EngineInfo, InvalidRequest
-from model.layers.attention_backends import AttentionBackend, AttentionNeeds, choose_attention, find_missing
+from model.layers.attention_backends import (
+    DETERMINISTIC,
+    AttentionBackend,
+    AttentionNeeds,
+    choose_attention,
+    find_missing,
+)
 from model.layers.ops import DESCRIPTIONS, ChosenOps, choose_ops
 from model.own_thread import in_own_thread
 
@@ -66,6 +72,7 @@ class EngineOptions(TypedDict, total=False):
     gpu_memory_utilization: float
     attention_backend: str
     kernels: str
+    deterministic: bool
 
 
 def open_engine(checkpoint: str, **options: Unpack[EngineOptions]) -> LocalEngine:
@@ -91,6 +98,7 @@ def open_engines(
     gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
     attention_backend: str = "auto",
     kernels: str = "auto",
+    deterministic: bool = False,
 ) -> list[LocalEngine]:
     """Load checkpoints and start an engine for each, in their order.
 
@@ -117,6 +125,8 @@ def open_engines(
         gpu_memory_utilization: share of a GPU's memory for weights, workspace and caches, 0.1 to 1.
         attention_backend: `auto`, or a name of `model.layers.attention_backends`, or two as `PROMPTS/ANSWERS`.
         kernels: `auto`, `triton` or `reference`, see `model.layers.ops.choose_ops`.
+        deterministic: whether a request's answer is the same bits whatever runs beside it, at a price in speed; on a
+            GPU, and not for the `top_logprobs` of scores. See `model.layers.triton_ops`.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
@@ -137,7 +147,12 @@ def open_engines(
             f"rope_position_dtype={rope_position_dtype!r} is not allowed: use {' or '.join(ROPE_POSITION_DTYPES)}"
         )
     position_dtype = DTYPES[rope_position_dtype]
-    chosen = choose_ops(torch_device, wanted=kernels)
+    chosen = choose_ops(torch_device, wanted=kernels, deterministic=deterministic)
+    if deterministic and attention_backend != "auto":
+        raise InvalidRequest(
+            f"attention_backend={attention_backend!r} is not allowed with deterministic, which has one of its own: use "
+            "auto"
+        )
     if max_num_prompt_tokens is None:
         max_num_prompt_tokens = PROMPT_TOKENS_BESIDE_ANSWERS[torch_device.type]
     for name, value, least in (
@@ -172,7 +187,10 @@ def open_engines(
             for checkpoint in checkpoints
         ]
         lengths = [_context_length(loaded, context_length) for loaded in models]
-        backends = [_attention(loaded, torch_device, torch_dtype, block_size, attention_backend) for loaded in models]
+        backends = [
+            _attention(loaded, torch_device, torch_dtype, block_size, attention_backend, deterministic=deterministic)
+            for loaded in models
+        ]
         plans = plan_memory(
             [
                 CacheNeed(loaded.model.config.kv_cache_shape, length)
@@ -234,7 +252,7 @@ def _context_length(loaded: LoadedModel, wanted: int | None) -> int:
 
 
 def _attention(
-    loaded: LoadedModel, device: torch.device, dtype: torch.dtype, block_size: int, wanted: str
+    loaded: LoadedModel, device: torch.device, dtype: torch.dtype, block_size: int, wanted: str, *, deterministic: bool
 ) -> AttentionBackend:
     config = loaded.model.config
     needs = AttentionNeeds(
@@ -247,7 +265,16 @@ def _attention(
         uses_alibi=isinstance(config, MptConfig) and config.alibi_bias_max is not None,
         block_size=block_size,
     )
-    return choose_attention(needs, find_missing(needs), wanted=wanted)
+    if not deterministic:
+        return choose_attention(needs, find_missing(needs), wanted=wanted)
+    if config.keys_depend_on_prompt_length:
+        raise InvalidRequest(
+            f"deterministic is not allowed for {loaded.model_name}: its rope type is dynamic, whose powers torch "
+            "rounds as suits their number"
+        )
+    if device.type == "cuda":
+        choose_attention(needs, find_missing(needs), wanted="triton")  # or it says why not
+    return DETERMINISTIC
 
 
 def _info(
@@ -310,7 +337,7 @@ def _start(
         loaded.model,
         num_blocks=plan.num_blocks,
         block_size=plan.block_size,
-        attention=None if info.device == "cpu" else attention,
+        attention=None if info.device == "cpu" and attention is not DETERMINISTIC else attention,
         num_threads=num_threads,
     )
     if os.environ.get(SWITCH):

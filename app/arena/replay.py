@@ -19,6 +19,7 @@ _IDENTITY = {
     "dtype": "the number format",
     "device": "the device",
     "attention_backend": "the attention back-end",
+    "kernels": "the kernels",
     "context_length": "the context length",
     "max_num_requests": "the number of requests run together",
 }

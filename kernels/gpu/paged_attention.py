@@ -282,6 +282,7 @@ def paged_attention(
     scale: float,
     alibi_slopes: Tensor | None = None,
     num_splits: int | None = None,
+    fixed_tiles: bool = False,
     out: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
@@ -294,6 +295,9 @@ def paged_attention(
         max_query_len, max_seq_len: bounds on the sequences' lengths, which fix the grid: a graph is captured for them.
         num_splits: of each sequence's keys, at most 64, only with `max_query_len` of at most `SHORT_QUERY`; `None`: as
             many as fill a GPU. The same number gives the same bits, whatever else is in the batch.
+        fixed_tiles: one tile and no splits whatever the number of queries: a token's result is the same bits however
+            its sequence was cut into steps, and whatever else was in them. Decoding does not fill a GPU then, and
+            prompts use a quarter of a tensor core's product at best.
         out: [num_tokens, num_heads, head_dim], written in place of new memory. out_dtype: of new memory, if not
             query's.
 
@@ -309,20 +313,23 @@ def paged_attention(
         raise ValueError("entries of a head must adjoin in memory, and both caches have the same strides")
     if out.stride()[1:] != (head_dim, 1) or block_tables.stride(1) != 1:
         raise ValueError("heads of an output row and entries of a block table must adjoin in memory")
-    tile = choose_tile(max_query_len=max_query_len, group=group, head_dim=head_dim, dtype=query.dtype)
+    tile = choose_tile(
+        max_query_len=1 if fixed_tiles else max_query_len, group=group, head_dim=head_dim, dtype=query.dtype
+    )
     num_row_tiles = triton.cdiv(max_query_len * group, tile.block_m)
     if num_splits is None:
         num_splits = 1
-        if max_query_len <= SHORT_QUERY:
+        if max_query_len <= SHORT_QUERY and not fixed_tiles:
             num_splits = choose_num_splits(
                 num_seqs=num_seqs,
                 num_programs=num_kv_heads * num_row_tiles,
                 max_seq_len=max_seq_len,
                 block_n=tile.block_n,
             )
-    if not 1 <= num_splits <= (MAX_SPLITS if max_query_len <= SHORT_QUERY else 1):
+    if not 1 <= num_splits <= (MAX_SPLITS if max_query_len <= SHORT_QUERY and not fixed_tiles else 1):
         raise ValueError(
-            f"num_splits={num_splits} is not allowed: use 1 to {MAX_SPLITS}, and 1 for more than {SHORT_QUERY} queries"
+            f"num_splits={num_splits} is not allowed: use 1 to {MAX_SPLITS}, and 1 for more than {SHORT_QUERY} queries "
+            "and for fixed tiles"
         )
     is_split = num_splits > 1
     cells = (num_splits, num_seqs, max_query_len, num_heads) if is_split else (0,)
@@ -358,7 +365,7 @@ def paged_attention(
         BLOCK_D=block_d,
         HAS_ALIBI=alibi_slopes is not None,
         IS_SPLIT=is_split,
-        TWO_LOOPS=max_query_len > SHORT_QUERY,
+        TWO_LOOPS=max_query_len > SHORT_QUERY and not fixed_tiles,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
     )

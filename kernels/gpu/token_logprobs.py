@@ -161,6 +161,7 @@ def token_logprobs(
     rows: Tensor | None = None,
     scale: float = 1.0,
     top_k: int = 0,
+    rows_of_a_program: int | None = None,
 ) -> TokenLogprobs:
     """As :func:`kernels.token_logprobs.token_logprobs_reference`, which see. With a `top_k` it is the reference that
     runs, on the tensors' device: the kernel has none.
@@ -169,6 +170,8 @@ def token_logprobs(
         hidden_states: [num_rows, hidden_size], bfloat16, float16 or float32; entries of a row adjacent.
         weight: [vocab_size, hidden_size], the same dtype; entries of a row adjacent.
         targets, rows, scale: as there.
+        rows_of_a_program: 16, 64 or 128; `None`: as many as suit the number of rows. The same number gives the same
+            bits, whatever the other rows.
 
     Raises:
         ValueError: dtypes differ, or entries of a row are not adjacent.
@@ -202,7 +205,7 @@ def token_logprobs(
         return result
     sorted_rows, order = rows.sort(stable=True)
     starts = torch.searchsorted(sorted_rows, torch.arange(num_rows + 1, device=device))
-    constants = _constants(row_block(num_rows), weight.dtype)
+    constants = _constants(rows_of_a_program or row_block(num_rows), weight.dtype)
     block = int(constants["ROWS"])  # type: ignore[call-overload]
     score_groups[(triton.cdiv(num_rows, block), num_groups)](
         hidden_states, weight, targets[order], order, starts, maxima, totals, argmaxima, target_logits,

@@ -362,6 +362,7 @@ class LocalEngine:
     def _loop(self) -> None:
         error: Exception = EngineClosed("the engine was closed while the request ran")
         try:
+            self._core.runner.use_device()
             while self._take_commands():
                 self._step_began_s = time.monotonic()
                 self._core.step()

@@ -73,6 +73,11 @@ class ModelRunner:
             num_blocks=num_blocks, block_size=block_size, dtype=weight.dtype, device=weight.device
         )
 
+    def use_device(self) -> None:
+        """Make the model's GPU the calling thread's: our kernels are launched on that one, wherever tensors are."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
     @torch.inference_mode()
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy blocks of the cache, all layers, as pairs of from and to."""

@@ -147,6 +147,7 @@ def _by_pages(
         cache.value,
         max_query_len=run.max_query_len,
         max_seq_len=run.max_seq_len,
+        fixed_tiles=run.backend == "triton-fixed",
         scale=scale,
         out=output,
         **given,
@@ -177,6 +178,7 @@ def _packed(
 
 
 _BACKENDS: dict[str, Callable[..., None]] = {
+    "triton-fixed": _by_pages,
     "flash-attn": _packed,
     "torch-varlen": _packed,
     "triton": _by_pages,

@@ -31,9 +31,10 @@ DESCRIPTIONS = {
     "torch-varlen": "torch's packed flash attention",
     "triton": "Triton paged attention",
     "sdpa": "torch scaled_dot_product_attention over gathered KV pages",
+    "triton-fixed": "Triton paged attention with fixed tiles",
 }
-NAMES = tuple(DESCRIPTIONS)
-"""In the order of preference for prompts."""
+NAMES = ("flash-attn", "torch-varlen", "triton", "sdpa")
+"""In the order of preference for prompts. `triton-fixed` is chosen by `deterministic` alone."""
 OLDEST_CAPABILITY = (8, 0)  # flash-attn 2's and bfloat16 tensor cores'
 _PAGED_FIRST = ("triton", "flash-attn", "torch-varlen", "sdpa")
 
@@ -76,7 +77,16 @@ class AttentionBackend:
     @property
     def can_capture_decode(self) -> bool:
         """Whether a CUDA graph may hold decoding: the others ask the device or the host for lengths."""
-        return self.decode == "triton"
+        return self.decode in ("triton", "triton-fixed")
+
+
+DETERMINISTIC = AttentionBackend(
+    prompt="triton-fixed",
+    continued="triton-fixed",
+    decode="triton-fixed",
+    not_used=dict.fromkeys(("flash-attn", "torch-varlen", "triton"), "its sums depend on what else is in the batch"),
+)
+"""What runs where results must be the same bits in any batch."""
 
 
 def find_missing(needs: AttentionNeeds) -> dict[str, str]:

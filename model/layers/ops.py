@@ -33,7 +33,7 @@ class Ops:
     float32; its bias, [hidden_size], is added too.
 
     Attributes:
-        name: `reference` or `triton`.
+        name: `reference`, `triton` or `deterministic`.
         linear: (states, weight, bias) -> states @ weight.T + bias.
         layer_norm: (residual, delta, its bias, norm) -> the sum and its norm; delta and bias may be `None`.
         rms_norm: (residual, delta, norm) -> the same.
@@ -97,7 +97,11 @@ REFERENCE = Ops(
     reads_columns=False,
 )
 NAMES = ("auto", "triton", "reference")
-DESCRIPTIONS = {"triton": "Triton kernels", "reference": "torch's operations"}
+DESCRIPTIONS = {
+    "triton": "Triton kernels",
+    "deterministic": "Triton kernels with fixed tiles",
+    "reference": "torch's operations",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +112,30 @@ class ChosenOps:
     note: str | None
 
 
-def choose_ops(device: torch.device, *, wanted: str = "auto") -> ChosenOps:
+def choose_ops(device: torch.device, *, wanted: str = "auto", deterministic: bool = False) -> ChosenOps:
     """The kernels on a GPU that has what they need, else the reference.
 
     Args:
         wanted: `auto`, `triton` or `reference`. `triton` runs on a CPU too where TRITON_INTERPRET=1 was set before
             Triton was imported: very slowly, for checking.
+        deterministic: the kernels that give a token the same bits in any batch.
 
     Raises:
-        InvalidRequest: no such name, or the kernels cannot run here.
+        InvalidRequest: no such name, or the kernels cannot run here and are needed.
     """
     if wanted not in NAMES:
         raise InvalidRequest(f"kernels={wanted!r} is not allowed: use {', '.join(NAMES)}")
+    if deterministic and wanted == "reference":
+        raise InvalidRequest("kernels='reference' is not allowed with deterministic: torch's sums depend on the batch")
     if wanted == "reference":
         return ChosenOps(REFERENCE, "the reference was asked for")
     reason = _why_not(device, wanted)
     if reason is None:
-        from model.layers.triton_ops import TRITON  # Triton is not installed everywhere
+        from model.layers.triton_ops import DETERMINISTIC, TRITON  # Triton is not installed everywhere
 
-        return ChosenOps(TRITON, None)
+        return ChosenOps(DETERMINISTIC if deterministic else TRITON, None)
+    if deterministic:
+        raise InvalidRequest(f"deterministic is not allowed here: {reason}")
     if wanted == "triton":
         raise InvalidRequest(f"kernels={wanted!r} is not allowed here: {reason}")
     return ChosenOps(REFERENCE, reason)

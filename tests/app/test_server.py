@@ -27,6 +27,7 @@ def test_health_tells_what_runs_until_the_engine_closes() -> None:
         (model,) = state["models"]
         assert (model["model_name"], model["device"], model["dtype"]) == ("scripted-engine", "cpu", "float32")
         assert model["attention_backend"].startswith("scripted")
+        assert model["kernels"] == "not stated"
         assert model["attention_not_used"] == {"triton": "it needs an NVIDIA GPU"}
         assert model["notice"] == "A demonstration model."
         assert model["stats"]["num_running"] == 0

@@ -41,6 +41,15 @@ def test_an_old_gpu_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_ops(GPU, wanted="triton")
 
 
+def test_what_deterministic_needs(capability: None) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed: it comes with requirements-dev.txt on Linux")
+    assert choose_ops(GPU, deterministic=True).ops.name == "deterministic"
+    with pytest.raises(InvalidRequest, match="deterministic is not allowed here: the kernels need an NVIDIA GPU"):
+        choose_ops(CPU, deterministic=True)
+    with pytest.raises(InvalidRequest, match="kernels='reference' is not allowed with deterministic"):
+        choose_ops(GPU, wanted="reference", deterministic=True)
+
+
 def test_without_triton(monkeypatch: pytest.MonkeyPatch, capability: None) -> None:
     monkeypatch.setattr(ops, "find_spec", lambda name: None)
     assert choose_ops(GPU).note == "Triton is not installed"
