@@ -35,16 +35,32 @@ class AppContext:
 
     @property
     def default(self) -> Engine:
-        """The engine of who has not chosen one."""
-        return next(iter(self.engines.values()))
+        """The engine of who has not chosen one: the first that can write, if there is any."""
+        return next(iter((self.writers or self.engines).values()))
 
-    def engine(self, name: str | None) -> Engine:
-        """The engine of this name, or the default for none, if it takes one more request.
+    @property
+    def writers(self) -> Mapping[str, Engine]:
+        """The engines that can write and score; a checkpoint of a classifier has no head for that."""
+        return {name: engine for name, engine in self.engines.items() if engine.info.has_lm_head}
+
+    def writer(self, name: str) -> Engine:
+        """As `engine`, of those that can write and score.
+
+        Raises:
+            InvalidRequest: as `engine`, or the model can only classify.
+        """
+        engine = self.engine(name)
+        if name not in self.writers:
+            raise InvalidRequest(f"the model {name!r} can only classify: use {' or '.join(self.writers)}")
+        return engine
+
+    def engine(self, name: str) -> Engine:
+        """The engine of this name, if it takes one more request: each has its own queue and its own places.
 
         Raises:
             InvalidRequest: there is no such engine, or its queue is full.
         """
-        engine = self.default if name is None else self.engines.get(name)
+        engine = self.engines.get(name)
         if engine is None:
             raise InvalidRequest(f"the model {name!r} is not here: use {' or '.join(self.engines)}")
         stats, info = engine.stats(), engine.info

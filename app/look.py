@@ -75,8 +75,10 @@ def title_html(title: str, about: str) -> str:
 
 
 def problem_html(error: Exception) -> str:
-    """Why something was not done, for a `gr.Markdown` of the class `problem`, which is hidden while it is empty."""
-    return f'<p role="alert">{html.escape(str(error))}</p>'
+    """Why something was not done, for a `gr.Markdown` of the class `problem`, which is hidden while it is empty; its
+    lines stay lines."""
+    lines = html.escape(str(error)).strip().splitlines()
+    return f'<p role="alert">{"<br>".join(lines)}</p>'
 
 
 def _parameters(number: int) -> str:

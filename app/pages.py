@@ -15,25 +15,28 @@ import app.samples.page
 import app.system.page
 import app.tokens.page
 from app.context import AppContext
+from app.look import title_html
 
 TITLE = "Persimmon workbench"
 MAX_WAITING_EVENTS = 1000
+NO_WRITER = "No model that was loaded can write: each is a classifier, for the page Classify."
 CACHE_LIFE = (3600, 3600)  # seconds between looks at the files that were made for download, and how long they are kept
 
 
 @dataclass(frozen=True, slots=True)
 class PageEntry:
-    """A page: its name in the navigation bar, its path, and what fills it."""
+    """A page: its name in the navigation bar, its path, what fills it, and whether it needs a model that can write."""
 
     name: str
     path: str
     build: Callable[[AppContext], None]
+    writes: bool = False
 
 
 PAGES: tuple[PageEntry, ...] = (
-    PageEntry("Chat", "/", app.chat.page.build_page),
-    PageEntry("Arena", "/arena", app.arena.page.build_page),
-    PageEntry("Tokens", "/tokens", app.tokens.page.build_page),
+    PageEntry("Chat", "/", app.chat.page.build_page, writes=True),
+    PageEntry("Arena", "/arena", app.arena.page.build_page, writes=True),
+    PageEntry("Tokens", "/tokens", app.tokens.page.build_page, writes=True),
     PageEntry("Classify", "/classify", app.classify.page.build_page),
     PageEntry("Leaderboard", "/leaderboard", app.leaderboard.page.build_page),
     PageEntry("Samples", "/samples", app.samples.page.build_page),
@@ -60,4 +63,7 @@ def build_pages(context: AppContext, *, has_login: bool = False) -> gr.Blocks:
 
 def _build(page: PageEntry, context: AppContext, links: list[tuple[str, str]]) -> None:
     gr.Navbar(links, main_page_name=PAGES[0].name)
-    page.build(context)
+    if page.writes and not context.writers:
+        gr.Markdown(title_html(page.name, NO_WRITER), sanitize_html=False)
+    else:
+        page.build(context)

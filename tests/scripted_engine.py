@@ -386,6 +386,7 @@ class ScriptedEngine:
         model_name: str = "scripted-engine",
         family: str = "persimmon",
         notice: str | None = None,
+        has_lm_head: bool = True,
     ) -> None:
         self.answer = answer
         self.tokens_per_s = tokens_per_s
@@ -420,6 +421,7 @@ class ScriptedEngine:
             num_blocks=1 + max_num_requests * blocks_per_request,
             max_num_requests=max_num_requests,
             notice=notice,
+            has_lm_head=has_lm_head,
             licence=None,
             versions={},
         )

@@ -38,7 +38,9 @@ class Controls:
             )
             with gr.Row():
                 limit = min(256, *(info.context_length // 2 for info in infos))
-                self._max_tokens = gr.Number(limit, label="Max tokens", placeholder="all that fit", min_width=110)
+                self._max_tokens = gr.Number(
+                    limit, label="Max tokens", placeholder="all that fit", min_width=110, elem_id="arena-max-tokens"
+                )
                 self._seed = gr.Textbox("", label="Seed", placeholder="random, one a side", max_lines=1, min_width=110)
                 self._stop = gr.Textbox(
                     "", label="Stop strings", placeholder="one a line", lines=1, max_lines=4, min_width=110

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TypeAlias
 
 from app.arena.vote import KeptAnswer, kept_answer
@@ -61,9 +61,9 @@ class Duel:
         )
         return a, b
 
-    async def updates(self) -> AsyncIterator[Pair]:
-        """Both answers as they grow: a pair at once, at least one every half second, at most ten a second, and always
-        the final one. Leaving it ends both."""
+    async def updates(self) -> AsyncGenerator[Pair]:
+        """Both answers as they grow: a pair at once, at least one every quarter second, at most ten a second, and
+        always the final one. Leaving it ends both."""
         latest = [Answer() for _ in self._streams]
         changed = asyncio.Event()
 

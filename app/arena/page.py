@@ -6,7 +6,8 @@ from the questions and answers alone.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 from random import SystemRandom
 from typing import Any
@@ -17,17 +18,15 @@ from app.arena.controls import Controls
 from app.arena.duel import Duel
 from app.arena.records import Records
 from app.arena.round import Round, make_vote
-from app.arena.view import VERDICT_WORDS, side_heading, side_messages, status_html
+from app.arena.view import VERDICT_WORDS, last_message, side_heading, side_messages, status_html
 from app.arena.vote import Verdict
 from app.arena.votes import Votes
 from app.chat.dialogue import LATEX_DELIMITERS
 from app.chat.session import LiveAnswers
 from app.context import AppContext
+from app.live_page import LastMessage, LivePage, Updates
 from app.look import problem_html
 from model.interface import EngineError, InvalidRequest
-
-Updates = dict[Any, Any]
-"""New values of Gradio components; those not in it stay as they are."""
 
 INTRODUCTION = (
     "<header><h1>Arena</h1><p>One prompt, two answers side by side, your vote. While names are hidden, chance decides "
@@ -50,7 +49,7 @@ class _Arena:
         self.random = SystemRandom()
         with gr.Column(elem_id="arena"):
             _html(INTRODUCTION)
-            self.controls = Controls(context.engines)
+            self.controls = Controls(context.writers)
             self.current = gr.State(None)
             with gr.Row(elem_id="arena-sides"):
                 self.headings, self.chatbots = zip(*(self._side(side) for side in range(2)), strict=True)
@@ -69,12 +68,13 @@ class _Arena:
                     lines=1,
                     max_lines=10,
                     scale=5,
+                    elem_id="arena-message",
                 )
                 self.send_button = gr.Button("Send to both", variant="primary", scale=0, min_width=120)
                 self.stop_button = gr.Button(
                     "Stop both", variant="stop", scale=0, min_width=120, visible=False, elem_id="arena-stop"
                 )
-                self.new_button = gr.Button("New round", scale=0, min_width=110)
+                self.new_button = gr.Button("New round", scale=0, min_width=110, elem_id="arena-new")
             self.records = Records(context, self.votes)
         self._connect()
 
@@ -131,11 +131,12 @@ class _Arena:
         for verdict, button in self.vote_buttons.items():
             button.click(self._voter(verdict), [self.current, self.records.only_blind], outputs, **at_once)
 
-    async def _send(
-        self, request: gr.Request, typed: str, current: Round | None, *controls: Any
-    ) -> AsyncIterator[Updates]:
+    async def _send(self, request: gr.Request, typed: str, current: Round | None, *controls: Any) -> Updates:
         """Both answers to what was typed; if they cannot start, say why and leave everything as it is."""
         tab = request.session_hash or ""
+        page = LivePage()
+        if not await page.opened():
+            return gr.skip()
         try:
             if self.live.is_answering(tab):
                 raise InvalidRequest("both sides are still answering: wait for their end or press Stop both")
@@ -144,15 +145,14 @@ class _Arena:
             asked = current.ask(typed)
             duel = Duel(
                 [
-                    (self.context.engine(contestant.model), conversation, settings)
+                    (self.context.writer(contestant.model), conversation, settings)
                     for contestant, conversation, settings in zip(
                         asked.contestants, asked.conversations, asked.settings, strict=True
                     )
                 ]
             )
         except EngineError as error:
-            yield {self.problem: problem_html(error)}
-            return
+            return {self.problem: problem_html(error)}
         self.live.add(tab, duel)
         try:
             first: Updates = {
@@ -164,19 +164,30 @@ class _Arena:
                 **self._headings(asked),
                 **self._offer_votes(False),
             }
-            async for answers in duel.updates():
-                if duel.discarded:
-                    return
-                is_final = all(answer.is_final for answer in answers)
-                answered = asked.answered(answers, duel.kept) if is_final else asked.answered(answers)
-                updates = first | self._answers(answered)
-                if first or is_final:
-                    updates |= {self.current: answered, self.status: status_html(answered)}
-                if is_final:
-                    self.live.remove(tab, duel)
-                    updates |= self._ended(answered)
-                first = {}
-                yield updates
+            lasts: list[LastMessage] = []
+            answered = asked
+            async with aclosing(duel.updates()) as pairs:
+                async for answers in pairs:
+                    if duel.discarded or not page.is_open:
+                        break
+                    is_final = all(answer.is_final for answer in answers)
+                    answered = asked.answered(answers, duel.kept) if is_final else asked.answered(answers)
+                    if is_final:  # which is what the handler returns
+                        continue
+                    if not lasts:
+                        shown = self._answers(answered)
+                        await page.show(first | shown | {self.current: answered, self.status: status_html(answered)})
+                        first, lasts = {}, [LastMessage(shown[chatbot]) for chatbot in self.chatbots]
+                    else:
+                        sides = enumerate(zip(self.chatbots, lasts, strict=True))
+                        page.edit({box: last.edits(last_message(answered, side)) for side, (box, last) in sides})
+            self.live.remove(tab, duel)
+            if duel.discarded:  # what was sent before may arrive after the new round was shown
+                return self._no_round()
+            if not page.is_open:
+                return gr.skip()
+            ended = {self.current: answered, self.status: status_html(answered)}
+            return first | self._answers(answered) | ended | self._ended(answered)
         finally:
             duel.stop()
             self.live.remove(tab, duel)
@@ -216,6 +227,9 @@ class _Arena:
 
     def _new_round(self, request: gr.Request) -> Updates:
         self.live.discard(request.session_hash or "")
+        return self._no_round()
+
+    def _no_round(self) -> Updates:
         return {
             self.current: None,
             self.status: status_html(None),

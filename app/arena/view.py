@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 
 from app.arena.round import Contestant, Round
 from app.arena.vote import Verdict
@@ -35,6 +36,13 @@ def side_messages(current: Round, side: int) -> list[ChatbotMessage]:
     """One side's conversation as `gr.Chatbot` takes it. While names are hidden, so are the facts that could give them
     away: speed, numbers of tokens, seed."""
     return chatbot_messages(current.conversations[side], answer_facts if current.shows_names else blind_facts)
+
+
+def last_message(current: Round, side: int) -> ChatbotMessage:
+    """The last of `side_messages`, made alone."""
+    conversation = current.conversations[side]
+    last = replace(conversation, turns=conversation.turns[-1:])
+    return chatbot_messages(last, answer_facts if current.shows_names else blind_facts)[-1]
 
 
 def blind_facts(answer: Answer) -> list[str]:

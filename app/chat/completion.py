@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
@@ -11,13 +11,11 @@ from app.chat.controls import Controls, settings_of
 from app.chat.session import LiveAnswers, TextStream
 from app.chat.view import answer_facts
 from app.context import AppContext
+from app.live_page import LivePage, Updates, text_edits
 from app.look import problem_html
 from model.interface import EngineError, InvalidRequest
 
-Updates = dict[Any, Any]
-
 MOST_UNDONE = 50
-GO, STOP = "Go on", "Stop writing"
 
 
 class CompletionTab:
@@ -36,9 +34,9 @@ class CompletionTab:
         self._facts = gr.Markdown("", elem_id="text-facts")
         self._problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
         with gr.Row(elem_id="text-actions"):
-            self._go = gr.Button(GO, variant="primary", elem_id="go-on", scale=0, min_width=120)
+            self._go = gr.Button("Go on", variant="primary", elem_id="go-on", scale=0, min_width=120)
             self._stop_button = gr.Button(
-                STOP, variant="stop", elem_id="stop-text", scale=0, min_width=120, visible=False
+                "Stop writing", variant="stop", elem_id="stop-text", scale=0, min_width=120, visible=False
             )
             self._back = gr.Button("Take back", elem_id="take-back", scale=0, min_width=120)
 
@@ -52,10 +50,11 @@ class CompletionTab:
         self._back.click(self._take_back, [self._text, self._before], outputs, queue=False, **common)
         self._stop_button.click(self._stop, None, None, queue=False, **common)
 
-    async def _write(
-        self, request: gr.Request, text: str, before: tuple[str, ...], *chosen: Any
-    ) -> AsyncIterator[Updates]:
+    async def _write(self, request: gr.Request, text: str, before: tuple[str, ...], *chosen: Any) -> Updates:
         tab = request.session_hash or ""
+        page = LivePage()
+        if not await page.opened():
+            return gr.skip()
         try:
             if self._live.is_answering(tab):
                 raise InvalidRequest("the text is still being written: wait for its end or press Stop")
@@ -63,10 +62,9 @@ class CompletionTab:
                 raise InvalidRequest("the text is empty: write its beginning first")
             model, settings = settings_of(chosen)
             prefix = f"{settings.prefix}\n\n" if settings.prefix.strip() else ""
-            stream = TextStream(self._context.engine(model), prefix + text, settings, given=text)
+            stream = TextStream(self._context.writer(model), prefix + text, settings, given=text)
         except EngineError as error:
-            yield {self._problem: problem_html(error)}
-            return
+            return {self._problem: problem_html(error)}
         self._live.add(tab, stream)
         try:
             first: Updates = {
@@ -75,16 +73,21 @@ class CompletionTab:
                 self._go: gr.update(visible=False),
                 self._stop_button: gr.update(visible=True),
             }
-            same: Updates = {self._problem: "", self._go: GO, self._stop_button: STOP}  # as in `Dialogue._write`
-            async for answer in stream.updates():
-                facts = " · ".join(answer_facts(answer, names_model=len(self._context.engines) > 1))
-                updates = same | first | {self._text: answer.text, self._facts: facts}
-                first = {}
-                if answer.is_final:
-                    self._live.remove(tab, stream)
-                    updates[self._go] = gr.update(visible=True)
-                    updates[self._stop_button] = gr.update(visible=False)
-                yield updates
+            shown, facts = text, ""
+            async with aclosing(stream.updates()) as answers:
+                async for answer in answers:
+                    if not page.is_open:
+                        break
+                    now = answer.text
+                    now_facts = " · ".join(answer_facts(answer, names_model=len(self._context.writers) > 1))
+                    if first and not answer.is_final:
+                        await page.show(first | {self._text: now, self._facts: now_facts})
+                        first = {}
+                    elif not answer.is_final:
+                        page.edit({self._text: text_edits(shown, now), self._facts: text_edits(facts, now_facts)})
+                    shown, facts = now, now_facts
+            ready = {self._go: gr.update(visible=True), self._stop_button: gr.update(visible=False)}
+            return first | {self._text: shown, self._facts: facts} | ready
         finally:
             stream.stop()
             self._live.remove(tab, stream)

@@ -25,7 +25,7 @@ class Controls:
 
     def __init__(self, context: AppContext) -> None:
         info = context.default.info
-        names = list(context.engines)
+        names = list(context.writers)
         self.model = gr.Dropdown(
             names, value=names[0], label="Model", visible=len(names) > 1, filterable=False, elem_id="setting-model"
         )

@@ -1,14 +1,15 @@
 """The open conversation: messages and answers, the box to write in, and what can be done with them.
 
 Every event that makes the model write runs `Dialogue._write`, which takes the conversation from before, the one to be
-answered and the settings, and yields updates of the page. The conversation itself is kept in a `gr.State`; what the
-chatbot shows is only made from it, so nothing a model writes can become part of the record by looking like it.
+answered and the settings, and updates the page as the answer grows. The conversation itself is kept in a `gr.State`;
+what the chatbot shows is only made from it, so nothing a model writes can become part of the record by looking like it.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,12 +23,10 @@ from app.chat.meter import meter_html, num_tokens
 from app.chat.session import AnswerStream, LiveAnswers
 from app.chat.view import answer_facts, chatbot_messages, edited_text
 from app.context import AppContext
+from app.live_page import LastMessage, LivePage, Updates
 from app.look import problem_html
 from app.uploads import taken
 from model.interface import EngineError, EngineInfo, InvalidRequest
-
-Updates = dict[Any, Any]
-"""New values of Gradio components; those not in it stay as they are."""
 
 EXAMPLES_DEMONSTRATION = (
     "What is 3 plus 4?",
@@ -48,7 +47,6 @@ LATEX_DELIMITERS = [
     {"left": "\\(", "right": "\\)", "display": False},
 ]
 
-SEND, STOP = "Send", "Stop"
 STILL_WRITING = "an answer is still being written: wait for its end or press Stop"
 
 
@@ -76,8 +74,8 @@ class Dialogue:
                 elem_id="message",
                 scale=5,
             )
-            self._send_button = gr.Button(SEND, variant="primary", elem_id="send", scale=0, min_width=84)
-            self._stop_button = gr.Button(STOP, variant="stop", elem_id="stop", scale=0, min_width=84, visible=False)
+            self._send_button = gr.Button("Send", variant="primary", elem_id="send", scale=0, min_width=84)
+            self._stop_button = gr.Button("Stop", variant="stop", elem_id="stop", scale=0, min_width=84, visible=False)
         with gr.Row(elem_id="below-box"):
             self._meter = gr.Markdown(
                 meter_html(0, context.default.info.context_length), elem_id="context-meter", sanitize_html=False
@@ -136,14 +134,12 @@ class Dialogue:
 
     async def _send(
         self, request: gr.Request, typed: str, conversation: Conversation, words: str, *chosen: Any
-    ) -> AsyncIterator[Updates]:
+    ) -> Updates:
         try:
             asked = conversation.ask(typed)
         except InvalidRequest as error:
-            yield self.problem_of(error)
-            return
-        async for updates in self._write(conversation, asked, chosen, request, words, typed, clear_box=True):
-            yield updates
+            return self.problem_of(error)
+        return await self._write(conversation, asked, chosen, request, words, typed, clear_box=True)
 
     async def _send_example(
         self,
@@ -153,32 +149,27 @@ class Dialogue:
         conversation: Conversation,
         words: str,
         *chosen: Any,
-    ) -> AsyncIterator[Updates]:
+    ) -> Updates:
         asked = conversation.ask(example.value["text"])
-        async for updates in self._write(conversation, asked, chosen, request, words, typed):
-            yield updates
+        return await self._write(conversation, asked, chosen, request, words, typed)
 
     async def _retry(
         self, request: gr.Request, typed: str, conversation: Conversation, words: str, *chosen: Any
-    ) -> AsyncIterator[Updates]:
+    ) -> Updates:
         try:
             asked = conversation.retry()
         except InvalidRequest as error:
-            yield self.problem_of(error)
-            return
-        async for updates in self._write(conversation, asked, chosen, request, words, typed):
-            yield updates
+            return self.problem_of(error)
+        return await self._write(conversation, asked, chosen, request, words, typed)
 
     async def _continue(
         self, request: gr.Request, typed: str, conversation: Conversation, words: str, *chosen: Any
-    ) -> AsyncIterator[Updates]:
+    ) -> Updates:
         try:
             asked = conversation.continued()
         except InvalidRequest as error:
-            yield self.problem_of(error)
-            return
-        async for updates in self._write(conversation, asked, chosen, request, words, typed):
-            yield updates
+            return self.problem_of(error)
+        return await self._write(conversation, asked, chosen, request, words, typed)
 
     async def _edit(
         self,
@@ -188,21 +179,18 @@ class Dialogue:
         conversation: Conversation,
         words: str,
         *chosen: Any,
-    ) -> AsyncIterator[Updates]:
+    ) -> Updates:
         message = edited.index if isinstance(edited.index, int) else edited.index[0]
         text = edited_text(edited.value)
         if text is None:
-            yield {}
-            return
+            return gr.skip()
         try:
             turn, is_answer = divmod(message, 2)
             asked = conversation.edit_answer(turn, text) if is_answer else conversation.edit(turn, text)
         except InvalidRequest as error:
-            yield self.problem_of(error) | self._show(conversation)
-            return
+            return self.problem_of(error) | self._show(conversation)
         kept = typed if is_answer else typed or text
-        async for updates in self._write(conversation, asked, chosen, request, words, kept):
-            yield updates
+        return await self._write(conversation, asked, chosen, request, words, kept)
 
     async def _write(
         self,
@@ -214,57 +202,55 @@ class Dialogue:
         typed: str,
         *,
         clear_box: bool = False,
-    ) -> AsyncIterator[Updates]:
+    ) -> Updates:
         """Answer the last question of `asked`; if that cannot start, say why and leave `before` and `typed`."""
         tab, owner = request.session_hash or "", self._context.owner(request)
         store = self._library.store
+        page = LivePage()
+        if not await page.opened():
+            return gr.skip()
         try:
             if self._live.is_answering(tab):
                 raise InvalidRequest(STILL_WRITING)
             model, settings = settings_of(chosen)
-            stream = AnswerStream(self._context.engine(model), asked, settings)
+            stream = AnswerStream(self._context.writer(model), asked, settings)
         except EngineError as error:
-            yield self.problem_of(error) | self._show(before) | {self._box: gr.update(value=typed)}
-            return
+            return self.problem_of(error) | self._show(before) | {self._box: gr.update(value=typed)}
         self._live.add(tab, stream)
         answered = asked.answered(stream.cut())
         try:
             store.add(owner, asked)
-            listed = self._library.show(owner, words, asked.identity)
             first: Updates = {
                 self.problem: "",
                 self._send_button: gr.update(visible=False),
                 self._stop_button: gr.update(visible=True),
                 **({self._box: gr.update(value="")} if clear_box else {}),
-                **listed,
+                **self._library.show(owner, words, asked.identity),
             }
-            # An output that is left out costs Gradio a new component every time, its own value again next to nothing.
-            same: Updates = {
-                self.problem: "",
-                self._send_button: SEND,
-                self._stop_button: STOP,
-                self._library.listed: asked.identity,
-                self._library.note: listed[self._library.note],
-            }
-            async for answer in stream.updates():
-                if stream.discarded:
-                    # Gradio shows an event's last update once more when it ends: that must be what is open now.
-                    yield self._show(self._opened.pop(tab, Conversation())) | self._ready()
-                    return
-                answered = asked.answered(answer)
-                updates = same | first | {self.chatbot: self._messages(answered)}
-                if first or answer.is_final:
-                    updates[self.conversation] = answered
-                if answer.is_final:
-                    self._live.remove(tab, stream)
-                    updates |= self._ready()
-                first = {}
-                yield updates
+            last: LastMessage | None = None
+            async with aclosing(stream.updates()) as answers:
+                async for answer in answers:
+                    if stream.discarded or not page.is_open:
+                        break
+                    answered = asked.answered(answer)
+                    if answer.is_final:  # which is what the handler returns
+                        continue
+                    if last is None:
+                        messages = self._messages(answered)
+                        await page.show(first | {self.chatbot: messages, self.conversation: answered})
+                        first, last = {}, LastMessage(messages)
+                    else:
+                        (*_, message) = self._messages(replace(answered, turns=answered.turns[-1:]))
+                        page.edit({self.chatbot: last.edits(message)})
+            self._live.remove(tab, stream)
+            if stream.discarded:  # what was sent before may arrive after what took its place
+                return self._show(self._opened.pop(tab, Conversation())) | self._ready()
+            return first | self._show(answered) | self._ready()
         finally:
             stream.stop()
             self._live.remove(tab, stream)
-            last = answered.turns[-1].answer
-            if last is None or not last.is_final:
+            end = answered.turns[-1].answer
+            if end is None or not end.is_final:
                 answered = asked.answered(stream.cut())
             store.update(owner, answered)
 
@@ -303,7 +289,7 @@ class Dialogue:
         return meter_html(num_tokens(engine, conversation, prefix=prefix, typed=typed), engine.info.context_length)
 
     def _messages(self, conversation: Conversation) -> list[dict[str, object]]:
-        return chatbot_messages(conversation, partial(answer_facts, names_model=len(self._context.engines) > 1))
+        return chatbot_messages(conversation, partial(answer_facts, names_model=len(self._context.writers) > 1))
 
     def _show(self, conversation: Conversation) -> Updates:
         return {self.chatbot: self._messages(conversation), self.conversation: conversation}

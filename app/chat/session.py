@@ -1,6 +1,6 @@
 """Answers being written, without any page around them.
 
-A stream here is one running request of the engine: it reads the engine at most half a second at a time, so that
+A stream here is one running request of the engine: it reads the engine at most a quarter second at a time, so that
 whoever shows it can notice that nobody looks any more, and it always aborts the request when it is left.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from model.interface import Completion, Engine, EngineError, StreamChunk
 STREAMS_AT_FULL_RATE, LARGEST_SLOWDOWN = 10, 4.0
 """Where more are shown at once, each is updated more rarely, down to a quarter as often: the engine needs a core too,
 and an update takes Gradio one to two milliseconds of it."""
-LONGEST_WAIT_S = 0.5  # Gradio notices a closed tab only when a handler yields
+LONGEST_WAIT_S = 0.25  # whether the tab is still open is looked up at each update
 SHORTEST_BETWEEN_UPDATES_S = 1 / 10  # more often costs server time that no reader sees
 
 
@@ -76,8 +76,8 @@ class TextStream:
         self.discarded = True
         self.stop()
 
-    async def updates(self) -> AsyncIterator[Answer]:
-        """The answer as it grows: one at once, at least one every half second, at most ten a second, and always the
+    async def updates(self) -> AsyncGenerator[Answer]:
+        """The answer as it grows: one at once, at least one every quarter second, at most ten a second, and always the
         final one. Leaving it aborts the request."""
         shown_at = float("-inf")
         is_changed = True

@@ -42,9 +42,9 @@ class Controls:
 
     def __init__(self, context: AppContext) -> None:
         self._engines = context.engines
-        engine = context.default
         names = list(context.engines)
-        self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+        engine = context.engines[names[0]]
+        self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="classify-model")
         self.head = gr.Dropdown(head_choices(engine), value=ZERO_SHOT, label="Decide by", elem_id="classify-by")
         with gr.Column(elem_id="classify-zero-shot") as self._zero_shot:
             self.labels = gr.Textbox(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -20,6 +20,7 @@ from model.interface import InvalidRequest
 Updates = dict[Any, Any]
 
 ABOUT = "What was measured here, with 95 % intervals, and what others published. A score leads to its items."
+ALL = "all"
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -38,7 +39,7 @@ class _LeaderboardPage:
             self.problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
             with gr.Row():
                 self.filters = {
-                    name: gr.Dropdown([], value=[], multiselect=True, label=label, min_width=220)
+                    name: gr.Dropdown([ALL], value=[ALL], multiselect=True, label=label, min_width=220)
                     for name, label in (
                         ("boards", "Suite and items"),
                         ("columns", "Benchmark"),
@@ -58,7 +59,7 @@ class _LeaderboardPage:
         inputs = list(self.filters.values())
         gr.context.Context.root_block.load(self._open, None, outputs, **_QUIET)
         for control in inputs:
-            control.input(self._choose, inputs, [self.problem, self.boards, self.published, self.file], **_QUIET)
+            control.input(self._choose, inputs, outputs, **_QUIET)
         report_tab.select(self._report, None, self.report, **_QUIET)
 
     def _open(self) -> Updates:
@@ -73,13 +74,14 @@ class _LeaderboardPage:
             "models": _unique([*(score.model for score in scores), *(figure.model for figure in figures)]),
             "settings": _unique(score.setting for score in scores),
         }
-        filters = {self.filters[name]: gr.update(choices=found, value=[]) for name, found in choices.items()}
+        filters = {self.filters[name]: gr.update(choices=[ALL, *found], value=[ALL]) for name, found in choices.items()}
         return {self.problem: ""} | filters | self._show(leaderboard, Choice())
 
-    def _choose(self, boards: list[str], columns: list[str], models: list[str], settings: list[str]) -> Updates:
-        choice = Choice(boards=tuple(boards), columns=tuple(columns), models=tuple(models), settings=tuple(settings))
+    def _choose(self, *chosen: list[str]) -> Updates:
+        names = dict(zip(self.filters, map(chosen_names, chosen), strict=True))
+        filters = {self.filters[name]: list(found) or [ALL] for name, found in names.items()}
         try:
-            return self._show(read_leaderboard(self.results), choice)
+            return filters | self._show(read_leaderboard(self.results), Choice(**names))
         except InvalidRequest as error:
             return {self.problem: problem_html(error)}
 
@@ -97,6 +99,11 @@ class _LeaderboardPage:
             return report_markdown(self.results)
         except InvalidRequest as error:
             return str(error)
+
+
+def chosen_names(values: Sequence[str]) -> tuple[str, ...]:
+    """What a filter holds, none for all: all goes when something else is chosen, and all else when all is."""
+    return () if values[-1:] == [ALL] else tuple(value for value in values if value != ALL)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from model.interface import InvalidRequest
 
 NAME = "README.md"
 _ITEMS = re.compile(r"\]\(runs/([^/)]+)/items\.jsonl\)")
-_ELSEWHERE = re.compile(r"(?<!!)\[((?:[^\[\]\\]|\\.)*)\]\((?!https://|/)[^)]*\)")
+_ELSEWHERE = re.compile(r"(?<!!)\[((?:[^\[\]\\]|\\.)*)\]\((?!https://|samples\?)[^)]*\)")
 
 
 def report_markdown(results: Path) -> str:

@@ -19,7 +19,8 @@ from model.interface import InvalidRequest
 Updates = dict[Any, Any]
 
 ABOUT = "Every recorded item with its exact prompt, output and verdict, of one run or of two side by side."
-NO_RUN, ALL_TASKS, FIRST_METRIC = ("none", ""), ("all tasks", ""), ("each task's first metric", "")
+NOTHING = "-"  # an empty value would be shown as if nothing could be chosen
+NO_RUN, ALL_TASKS, FIRST_METRIC = ("none", NOTHING), ("all tasks", NOTHING), ("each task's first metric", NOTHING)
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -37,11 +38,13 @@ class _Samples:
             gr.Markdown(title_html("Samples", ABOUT), sanitize_html=False)
             with gr.Row():
                 self.run = gr.Dropdown([], value=None, label="Run A", min_width=260, scale=2)
-                self.against = gr.Dropdown([NO_RUN], value="", label="Run B (to compare with)", min_width=260, scale=2)
+                self.against = gr.Dropdown(
+                    [NO_RUN], value=NOTHING, label="Run B (to compare with)", min_width=260, scale=2
+                )
             with gr.Row():
-                self.task = gr.Dropdown([ALL_TASKS], value="", label="Task", min_width=160)
+                self.task = gr.Dropdown([ALL_TASKS], value=NOTHING, label="Task", min_width=160)
                 self.show = gr.Dropdown(_shows(SHOW), value="all", label="Show", min_width=160)
-                self.metric = gr.Dropdown([FIRST_METRIC], value="", label="Right by", min_width=160)
+                self.metric = gr.Dropdown([FIRST_METRIC], value=NOTHING, label="Right by", min_width=160)
                 self.text = gr.Textbox("", label="Search (Enter)", max_lines=1, min_width=160)
             self.problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
             self.count = gr.Markdown("", sanitize_html=False)
@@ -88,11 +91,11 @@ class _Samples:
     def _turn(self, *values: Any, step: int = 0) -> Updates:
         run, against, task, show, metric, text, page = values
         query = Query(
-            run=run or "",
-            against=against or "",
-            task=task or "",
+            run=_named(run),
+            against=_named(against),
+            task=_named(task),
             show=show or "all",
-            metric=metric or "",
+            metric=_named(metric),
             text=text,
             page=int(page or 1) + step,
         )
@@ -106,10 +109,10 @@ class _Samples:
             run = runs[query.run]
             shows = SHOW | (SHOW_PAIR if query.against else {})
             choices: Updates = {
-                self.against: gr.update(choices=[NO_RUN, *names], value=query.against),
-                self.task: gr.update(choices=[ALL_TASKS, *run.tasks], value=query.task),
+                self.against: gr.update(choices=[NO_RUN, *names], value=query.against or NOTHING),
+                self.task: gr.update(choices=[ALL_TASKS, *run.tasks], value=query.task or NOTHING),
                 self.show: gr.update(choices=_shows(shows), value=query.show),
-                self.metric: gr.update(choices=[FIRST_METRIC, *run.metrics], value=query.metric),
+                self.metric: gr.update(choices=[FIRST_METRIC, *run.metrics], value=query.metric or NOTHING),
                 self.text: query.text,
             }
         else:
@@ -120,7 +123,7 @@ class _Samples:
         except InvalidRequest as error:
             return shown | {self.problem: problem_html(error), self.items: "", self.count: ""}
         here = address(
-            "/samples",
+            "samples",
             {
                 "run": query.run,
                 "against": query.against,
@@ -138,6 +141,11 @@ class _Samples:
             self.count: link,
             self.items: page_html(page, query, runs),
         }
+
+
+def _named(value: str | None) -> str:
+    """What a control holds; empty for nothing."""
+    return "" if value is None or value == NOTHING else value
 
 
 def _shows(texts: Mapping[str, str]) -> list[tuple[str, str]]:

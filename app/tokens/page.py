@@ -15,6 +15,7 @@ import gradio as gr
 from app.chat.settings import ChatSettings
 from app.context import AppContext
 from app.downloads import offer
+from app.live_page import LivePage, Updates
 from app.look import problem_html, title_html
 from app.tokens.asking import score, write
 from app.tokens.controls import answer_controls
@@ -24,8 +25,6 @@ from app.tokens.scored_text import ScoredText
 from app.tokens.tokenisation import tokenisation_csv, tokenisation_html, tokenise
 from app.tokens.view import MOST_TOKENS, scored_html
 from model.interface import Engine, EngineError
-
-Updates = dict[Any, Any]
 
 ABOUT = "How probable each token of a text is to a model, what else it thought of, and how each model splits the text."
 TYPED, WRITTEN = "typed", "written by the model"
@@ -88,13 +87,13 @@ class _Tokens:
         self._connect()
 
     def _controls(self, context: AppContext) -> None:
-        names = list(context.engines)
-        self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+        names = list(context.writers)
+        self.model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1, elem_id="tokens-model")
         self.prompt = gr.Textbox(
             "The capital of France is", label="Prompt", lines=4, max_lines=12, elem_id="tokens-prompt"
         )
         self.text_format = gr.Radio([RAW, CHAT], value=RAW, label="Read as")
-        self.how = gr.Radio([TYPED, WRITTEN], value=TYPED, label="The answer is")
+        self.how = gr.Radio([TYPED, WRITTEN], value=TYPED, label="The answer is", elem_id="tokens-how")
         self.answer = gr.Textbox(
             " Paris.", label="Answer (may be empty)", lines=2, max_lines=8, elem_id="tokens-answer"
         )
@@ -102,7 +101,7 @@ class _Tokens:
             self.settings = answer_controls()
         self.num_top = gr.Slider(0, 20, 10, step=1, label="Alternatives at each token")
         with gr.Row():
-            self.run_button = gr.Button("Show the tokens", variant="primary", min_width=120)
+            self.run_button = gr.Button("Show the tokens", variant="primary", min_width=120, elem_id="tokens-run")
             self.stop_button = gr.Button("Stop", variant="stop", min_width=80, interactive=False)
         self.problem = gr.Markdown("", elem_classes="problem", sanitize_html=False)
         self.progress = gr.Markdown("", elem_classes="progress", sanitize_html=False, latex_delimiters=[])
@@ -146,27 +145,32 @@ class _Tokens:
         text_format: str,
         num_top: float,
         *settings: Any,
-    ) -> AsyncGenerator[Updates]:
+    ) -> Updates:
+        page = LivePage()
+        if not await page.opened():
+            return gr.skip()
         named = dict(zip(self.settings, settings, strict=True))
         asked = Asked(model, prompt, answer, how, text_format, num_top, ChatSettings(**named))
         tab, stop = request.session_hash or "", asyncio.Event()
         self.stops[tab] = stop
         problem = ""
-        yield {self.problem: problem, self.progress: "<p>Splitting the text</p>"} | self._is_running(True)
         try:
+            await page.show(self._progress("Splitting the text") | {self.problem: ""} | self._is_running(True))
             async with aclosing(self._results(asked, stop)) as updates:
                 async for update in updates:
-                    yield update
+                    if not page.is_open:
+                        return gr.skip()
+                    await page.show(update)
         except EngineError as error:
             problem = problem_html(error)
         finally:
             if self.stops.get(tab) is stop:
                 del self.stops[tab]
-        ended = "<p>Stopped.</p>" if stop.is_set() else ""
-        yield {self.problem: problem, self.progress: ended} | self._is_running(False)
+        ended = self._progress("Stopped." if stop.is_set() else "")
+        return {self.problem: problem} | ended | self._is_running(False)
 
     async def _results(self, asked: Asked, stop: asyncio.Event) -> AsyncGenerator[Updates]:
-        engine, num_top = self.context.engine(asked.model), int(asked.num_top)
+        engine, num_top = self.context.writer(asked.model), int(asked.num_top)
         document = await asyncio.to_thread(asked.document, engine)
         if asked.how == WRITTEN:
             ends = engine.chat_template.stop if asked.text_format == CHAT else ()
@@ -177,9 +181,12 @@ class _Tokens:
         async with aclosing(updates):
             async for update in updates:
                 if isinstance(update, str):
-                    yield {self.progress: f"<p>{html.escape(update)}</p>"}
+                    yield self._progress(update)
                 else:
                     yield await asyncio.to_thread(self._result, update)
+
+    def _progress(self, words: str) -> Updates:
+        return {self.progress: f"<p>{html.escape(words)}</p>" if words else ""}
 
     def _result(self, scored: ScoredText) -> Updates:
         text = scored_csv(scored, self.engines[scored.model_name].tokenizer)

@@ -49,7 +49,7 @@ async def test_leaving_frees_both_engines(ttft_s: float) -> None:
     updates = duel(*engines).updates()
     await anext(updates)
     await asyncio.to_thread(engines[1].wait_for, lambda stats: stats.num_running == 1, 1)
-    await updates.aclose()  # type: ignore[attr-defined]
+    await updates.aclose()
     for engine in engines:
         assert is_idle(engine.stats())
         assert engine.stats().num_aborted == 1

@@ -208,7 +208,7 @@ async def test_updates_are_at_most_ten_a_second_and_the_last_text_is_shown() -> 
 
 
 @pytest.mark.asyncio
-async def test_the_wait_for_the_first_token_gives_an_update_every_half_second() -> None:
+async def test_the_wait_for_the_first_token_gives_an_update_every_quarter_second() -> None:
     engine = ScriptedEngine(ttft_s=1.2)
     times = [time.perf_counter()]
     phases = []
@@ -266,7 +266,7 @@ async def test_leaving_the_updates_aborts() -> None:
     engine = ScriptedEngine(tokens_per_s=10)
     updates = AnswerStream(engine, ASKED, ChatSettings()).updates()
     await anext(updates)
-    await updates.aclose()  # type: ignore[attr-defined]
+    await updates.aclose()
     assert engine.stats().num_running == 0
     engine.close()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from recorded_runs import DEMO, other_model, scored_run
 
+from app.leaderboard.page import chosen_names
 from app.leaderboard.plots import plots_html
 from app.leaderboard.published import measured, published_html
 from app.leaderboard.report import report_markdown
@@ -51,7 +52,7 @@ def test_the_projects_own_results_are_read() -> None:
 
 def test_every_score_stands_with_its_interval_and_leads_to_its_items(leaderboard: Leaderboard) -> None:
     page = boards_html(leaderboard.scores, ())
-    assert 'href="/samples?run=ours&amp;task=adept_mmlu"' in page
+    assert 'href="samples?run=ours&amp;task=adept_mmlu"' in page
     assert ">75.0</a>" in page
     assert "[62.8, 84.2]" in page  # Wilson, 45 of 60
     assert page.count("This is not the benchmark") == 1
@@ -120,10 +121,10 @@ def test_names_are_texts(leaderboard: Leaderboard) -> None:
 
 def test_the_report_leads_to_the_sample_browser(results: Path) -> None:
     text = report_markdown(results)
-    assert "](/samples?run=ours)" in text
+    assert "](samples?run=ours)" in text
     assert "items.jsonl)" not in text
     assert "leaderboard.csv" in text
-    assert not re.search(r"\]\((?!https://|/samples)", text)
+    assert not re.search(r"\]\((?!https://|samples\?)", text)
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", json.dumps({"schema": 99}), '{"schema": 1, "scores": [{}]}'])
@@ -137,3 +138,9 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, content: str | None) -> Non
 def test_scores_have_a_setting(leaderboard: Leaderboard) -> None:
     score: Score = leaderboard.scores[0]
     assert replace(score, backend=None, dtype=None, rotary=None).setting == "raw"
+
+
+def test_a_filter_holds_all_or_what_was_chosen() -> None:
+    assert chosen_names([]) == chosen_names(["all"]) == chosen_names(["a", "all"]) == ()
+    assert chosen_names(["all", "a"]) == ("a",)
+    assert chosen_names(["a", "b"]) == ("a", "b")
