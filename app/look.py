@@ -22,6 +22,8 @@ _SCRIPTS = "\n".join(
 # anything outside the page's content.
 HEAD = f'<meta name="color-scheme" content="light dark"><style>{_CSS}</style><script>{_SCRIPTS}</script>'
 
+SUBDUED, SUBDUED_DARK = "#6b6460", "#b5aea9"
+
 _SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _SYSTEM_MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -41,6 +43,9 @@ THEME = gr.themes.Base(
     button_primary_background_fill_hover_dark="*primary_600",
     button_primary_text_color="white",
     button_primary_text_color_dark="white",
+    # the theme's own have a contrast of 2.5; these 5.6 and 8
+    body_text_color_subdued=SUBDUED,
+    body_text_color_subdued_dark=SUBDUED_DARK,
     body_background_fill="*neutral_50",
     body_background_fill_dark="*neutral_950",
 )

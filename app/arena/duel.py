@@ -82,7 +82,7 @@ class Duel:
                 changed.clear()
                 if not all(answer.is_final for answer in latest):
                     yield latest[0], latest[1]
-                    await asyncio.sleep(SHORTEST_BETWEEN_UPDATES_S)
+                    await asyncio.wait(followers, timeout=SHORTEST_BETWEEN_UPDATES_S)  # the end is not waited for
             for follower in followers:
                 follower.result()  # raises what went wrong
             yield latest[0], latest[1]

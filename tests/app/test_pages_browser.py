@@ -116,7 +116,7 @@ def test_tokens_the_model_writes_and_stop(app: App, open_tab: Callable[..., Any]
     tab.button("Show the tokens").click()
     page.get_by_text(re.compile("Writing, ")).wait_for()
     page.close()
-    app.slow.wait_for(lambda stats: not stats.num_running, timeout=3)
+    app.slow.wait_for(lambda stats: not stats.num_running, timeout=1)
 
 
 def test_a_refused_text_says_why_and_loses_nothing(app: App, open_tab: Callable[..., Any]) -> None:
