@@ -41,8 +41,11 @@ class LivePage:
     def __init__(self) -> None:
         blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
         self._blocks: Any = blocks
-        self._queue: Any = None if blocks is None else blocks._queue
-        self._event: Any = None if blocks is None else self._queue.event_ids_to_events.get(event_id)
+        self._queue: Any = None
+        self._event: Any = None
+        if blocks is not None:
+            self._queue = blocks._queue
+            self._event = self._queue.event_ids_to_events.get(event_id)
         self._shown: set[int] | None = None  # places of the outputs that the page has as a whole
 
     @property
@@ -108,6 +111,12 @@ class LivePage:
     def _send(self, data: list[Any], changed_states: list[int]) -> None:
         output = {"data": data, "is_generating": True, "changed_state_ids": changed_states}
         self._queue.send_message(self._event, ProcessGeneratingMessage(output=output, success=True))
+
+
+def all_unchanged() -> Updates:
+    """What a handler returns that changes nothing."""
+    updates: Updates = gr.skip()
+    return updates
 
 
 def text_edits(before: str, now: str, path: Sequence[str | int] = ()) -> list[Edit]:

@@ -24,7 +24,7 @@ from app.arena.votes import Votes
 from app.chat.dialogue import LATEX_DELIMITERS
 from app.chat.session import LiveAnswers
 from app.context import AppContext
-from app.live_page import LastMessage, LivePage, Updates
+from app.live_page import LastMessage, LivePage, Updates, all_unchanged
 from app.look import problem_html
 from model.interface import EngineError, InvalidRequest
 
@@ -136,7 +136,7 @@ class _Arena:
         tab = request.session_hash or ""
         page = LivePage()
         if not await page.opened():
-            return gr.skip()
+            return all_unchanged()
         try:
             if self.live.is_answering(tab):
                 raise InvalidRequest("both sides are still answering: wait for their end or press Stop both")
@@ -185,7 +185,7 @@ class _Arena:
             if duel.discarded:  # what was sent before may arrive after the new round was shown
                 return self._no_round()
             if not page.is_open:
-                return gr.skip()
+                return all_unchanged()
             ended = {self.current: answered, self.status: status_html(answered)}
             return first | self._answers(answered) | ended | self._ended(answered)
         finally:

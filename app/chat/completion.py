@@ -11,7 +11,7 @@ from app.chat.controls import Controls, settings_of
 from app.chat.session import LiveAnswers, TextStream
 from app.chat.view import answer_facts
 from app.context import AppContext
-from app.live_page import LivePage, Updates, text_edits
+from app.live_page import LivePage, Updates, all_unchanged, text_edits
 from app.look import problem_html
 from model.interface import EngineError, InvalidRequest
 
@@ -54,7 +54,7 @@ class CompletionTab:
         tab = request.session_hash or ""
         page = LivePage()
         if not await page.opened():
-            return gr.skip()
+            return all_unchanged()
         try:
             if self._live.is_answering(tab):
                 raise InvalidRequest("the text is still being written: wait for its end or press Stop")

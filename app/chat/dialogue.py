@@ -23,7 +23,7 @@ from app.chat.meter import meter_html, num_tokens
 from app.chat.session import AnswerStream, LiveAnswers
 from app.chat.view import answer_facts, chatbot_messages, edited_text
 from app.context import AppContext
-from app.live_page import LastMessage, LivePage, Updates
+from app.live_page import LastMessage, LivePage, Updates, all_unchanged
 from app.look import problem_html
 from app.uploads import taken
 from model.interface import EngineError, EngineInfo, InvalidRequest
@@ -183,7 +183,7 @@ class Dialogue:
         message = edited.index if isinstance(edited.index, int) else edited.index[0]
         text = edited_text(edited.value)
         if text is None:
-            return gr.skip()
+            return all_unchanged()
         try:
             turn, is_answer = divmod(message, 2)
             asked = conversation.edit_answer(turn, text) if is_answer else conversation.edit(turn, text)
@@ -208,7 +208,7 @@ class Dialogue:
         store = self._library.store
         page = LivePage()
         if not await page.opened():
-            return gr.skip()
+            return all_unchanged()
         try:
             if self._live.is_answering(tab):
                 raise InvalidRequest(STILL_WRITING)

@@ -20,12 +20,12 @@ class Choice:
     """The controls' values.
 
     Attributes:
-        model: `None` for the default. head: of the model, or ZERO_SHOT.
+        model: by its name. head: of the model, or ZERO_SHOT.
         labels, examples: as typed, see `app.classify.labels`. neutral: texts for calibration, one a line.
         yes, no: what the model answers where several labels may hold.
     """
 
-    model: str | None
+    model: str
     head: str
     labels: str
     several: bool

@@ -15,7 +15,7 @@ import gradio as gr
 from app.chat.settings import ChatSettings
 from app.context import AppContext
 from app.downloads import offer
-from app.live_page import LivePage, Updates
+from app.live_page import LivePage, Updates, all_unchanged
 from app.look import problem_html, title_html
 from app.tokens.asking import score, write
 from app.tokens.controls import answer_controls
@@ -148,7 +148,7 @@ class _Tokens:
     ) -> Updates:
         page = LivePage()
         if not await page.opened():
-            return gr.skip()
+            return all_unchanged()
         named = dict(zip(self.settings, settings, strict=True))
         asked = Asked(model, prompt, answer, how, text_format, num_top, ChatSettings(**named))
         tab, stop = request.session_hash or "", asyncio.Event()
@@ -159,7 +159,7 @@ class _Tokens:
             async with aclosing(self._results(asked, stop)) as updates:
                 async for update in updates:
                     if not page.is_open:
-                        return gr.skip()
+                        return all_unchanged()
                     await page.show(update)
         except EngineError as error:
             problem = problem_html(error)
