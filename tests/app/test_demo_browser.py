@@ -106,6 +106,28 @@ def test_a_tour_of_all_pages(program: tuple[subprocess.Popen[str], str], open_ta
         tab.page.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_what_is_behind_them(
+    program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any], scheme: str
+) -> None:
+    """Also the facts below an answer, and the button under the pointer."""
+    _, address = program
+    tab = open_tab(address)
+    tab.page.emulate_media(color_scheme=scheme)
+    tab.page.reload()
+    tab.ask("What is 3 plus 4?")
+    tab.wait_until_done(1)
+    tab.page.locator("#send").hover()
+    for path in ("/", "/leaderboard"):
+        if path != "/":
+            tab.page.goto(address + path)
+            tab.page.get_by_role("table").first.wait_for()
+        tab.page.wait_for_timeout(500)
+        assert tab.page.evaluate("document.body.classList.contains('dark')") is (scheme == "dark")
+        found = Axe().run(tab.page, options={"runOnly": ["color-contrast"]}).response["violations"]
+        assert [node["html"] for one in found for node in one["nodes"]] == [], path
+
+
 def test_the_bundled_model_answers_stops_and_ends(
     program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any]
 ) -> None:
