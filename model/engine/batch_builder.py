@@ -44,7 +44,7 @@ class StepRows:
 def packing_order(
     scheduled: Sequence[Scheduled], *, device: torch.device, attention: AttentionBackend | None = None
 ) -> list[Scheduled]:
-    """The items as a batch holds them: what attention takes together stands together.
+    """The items in the order that costs least: what attention takes together stands together.
 
     On a GPU that is what goes to one back-end, on a CPU what `plan_attention_cpu` puts into a group.
     """
@@ -66,7 +66,7 @@ def build_batch(
     pads: bool = False,
     attention: AttentionBackend | None = None,
 ) -> tuple[ForwardBatch, StepRows]:
-    """Pack the scheduled tokens end to end, in :func:`packing_order`.
+    """Pack the scheduled tokens end to end, as they come; :func:`packing_order` is the order for speed.
 
     Args:
         scheduled: at least one item, blocks held.
@@ -80,7 +80,6 @@ def build_batch(
         # Several times faster than torch.tensor, which looks at every number.
         return torch.from_numpy(np.array(array("q", values))).to(device, non_blocking=True)
 
-    scheduled = packing_order(scheduled, device=device, attention=attention)
     input_ids: list[int] = []
     positions: list[int] = []
     rotary_lens: list[int] = []

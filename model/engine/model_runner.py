@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from kernels.copy_blocks import copy_blocks_reference
-from model.engine.batch_builder import StepRows, build_batch
+from model.engine.batch_builder import StepRows, build_batch, packing_order
 from model.engine.request import Request
 from model.engine.sampler import Sampled, SampleRequest, sample
 from model.engine.scheduler import Scheduled
@@ -96,7 +96,7 @@ class ModelRunner:
         if self._num_threads is not None and torch.get_num_threads() != self._num_threads:
             torch.set_num_threads(self._num_threads)
         batch, rows = build_batch(
-            scheduled,
+            packing_order(scheduled, device=self.device, attention=self.attention),
             block_size=self.block_size,
             device=self.device,
             pads=self.device.type == "cpu",
