@@ -48,7 +48,7 @@ def test_heads_are_kept_by_the_weights_they_belong_to(tmp_path: Path) -> None:
 @pytest.mark.browser
 def test_a_head_is_trained_measured_and_used(open_tab: Callable[..., Any], tmp_path: Path) -> None:
     draw = random.Random(0)
-    drawn = [review(draw) for _ in range(150)]
+    drawn = [review(draw) for _ in range(400)]
     source = tmp_path / "labelled.csv"
     with source.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(
@@ -72,7 +72,7 @@ def test_a_head_is_trained_measured_and_used(open_tab: Callable[..., Any], tmp_p
     result = page.locator("#train-result")
     result.get_by_text("Head moods is trained and can be chosen").wait_for(timeout=60_000)
     expect(result).to_contain_text("TF-IDF and logistic regression")
-    expect(result).to_contain_text("line 152: mood is empty")
+    expect(result).to_contain_text("line 402: mood is empty")
     expect(result.locator("img")).to_have_count(2)
     expect(page.get_by_label("Decide by")).to_have_value("Trained head: moods (bad, good)")
     page.get_by_role("tab", name="One text").click()
