@@ -19,9 +19,9 @@ from torch import Tensor
 
 SHORTEST_IN_GROUP = 0.75
 """Share of the longest sequence's blocks that another needs to be in its group."""
-LARGEST_GROUP = 1024
+LARGEST_GROUP = 2048
 """Tokens of gathered keys and values in a group of several sequences: what is gathered should still be in the
-processor's caches when it is read (measured on 2 cores: 15 to 20 % of the attention of 32 answers)."""
+processor's caches when it is read, and every group costs a call a layer and 40 us of planning (results/LOG.md)."""
 LARGEST_KEPT_BIAS = 1 << 22  # entries; larger ones (of prompts) are made anew in every layer
 
 

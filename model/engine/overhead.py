@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from model.engine.batch_builder import build_batch
+from model.engine.batch_builder import build_batch, packing_order
 from model.engine.block_pool import BlockPool
 from model.engine.core import EngineCore
 from model.engine.model_runner import StepResult
@@ -49,7 +49,9 @@ class Answers:
     def run(self, scheduled: Sequence[Scheduled]) -> StepResult:
         """One token for each request at its end."""
         begin = time.perf_counter()
-        _, rows = build_batch(scheduled, block_size=BLOCK_SIZE, device=torch.device("cpu"))
+        device = torch.device("cpu")
+        packed = packing_order(scheduled, device=device)
+        _, rows = build_batch(packed, block_size=BLOCK_SIZE, device=device)
         self.building_s.append(time.perf_counter() - begin)
         return StepResult(
             tokens=[(request, [Sampled(7, None)]) for request, _ in rows.sampled], scores=[], hidden_states=[]

@@ -92,7 +92,8 @@ class Scheduler:
         work."""
         step: dict[Request, Scheduled] = {}
         self._budget = self.max_num_batched_tokens
-        self._slots = sum(request.num_slots for request in self.running)
+        if self.waiting:  # else nobody is let in, not even who is preempted below
+            self._slots = sum(request.num_slots for request in self.running)
         preemptions = self.num_preemptions
         answering = [request for request in self.running if request.num_left == 1]
         prompts = [request for request in self.running if request.num_left > 1]
