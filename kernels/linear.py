@@ -1,11 +1,14 @@
 """Matrix times vectors, as every projection needs it: the definition, and what is fast on an x86 CPU.
 
-In float32 on a CPU, `torch.nn.functional.linear` goes to MKL's sgemm. For one row that is a single thread's work, which
-reads the weights at a third of what the memory gives; for more rows it is slower than oneDNN's product on processors
-that are not Intel's (measured on an AMD EPYC with AVX-512, two cores, torch 2.13: one row 3 times, 2 to 16 rows 1.5 to
-4 times, 32 to 256 rows 1.2 to 1.5 times). So one row is taken as a batch of products, each with a share of the weights'
-rows, at least one a thread; also on a single thread, where MKL's batched product reads 1.6 times faster than its plain
-one. More rows go to oneDNN. Other dtypes go to oneDNN by themselves.
+In float32 on a CPU, `torch.nn.functional.linear` goes to MKL's sgemm, which is at its best on Intel's processors alone.
+There (Xeon with AVX-512, two cores, torch 2.13) it is faster than what follows by 1.3 to 6 times where matrices have
+up to 1,000 rows and there are up to 16 vectors, and as fast for larger ones; so there it is taken.
+
+On others one row is a single thread's work for it, which reads the weights at a third of what the memory gives, and more
+rows are slower than oneDNN's product (AMD EPYC with AVX-512, two cores, torch 2.13: one row 3 times, 2 to 16 rows 1.5
+to 4 times, 32 to 256 rows 1.2 to 1.5 times). So one row is taken as a batch of products, each with a share of the
+weights' rows, at least one a thread; also on a single thread, where MKL's batched product reads 1.6 times faster than
+its plain one. More rows go to oneDNN. Other dtypes go to oneDNN by themselves.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.processor import is_intel
+
 MOST_SHARES_A_THREAD = 4  # shares of a weight's rows, where no smaller number of equal ones gives every thread one
 HAS_ONEDNN: bool = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-
+TAKES_MKL: bool = is_intel() and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
 
 # Up to the first number, rows are rounded up to a multiple of the second: 45 numbers in all up to 1,024, and from 16
 # rows on less than a quarter more.
@@ -27,8 +32,9 @@ LARGEST_ROW_STEP = 64
 
 
 def padded_rows(num_rows: int) -> int:
-    """The number of rows that products are made for, at least `num_rows`; 1 is left alone."""
-    if num_rows < 2:
+    """The number of rows that products are made for, at least `num_rows`; 1 is left alone, and all are where MKL, which
+    keeps nothing for each number, computes them."""
+    if num_rows < 2 or TAKES_MKL:
         return num_rows
     step = next((step for most, step in ROW_STEPS if num_rows <= most), LARGEST_ROW_STEP)
     return -(-num_rows // step) * step
@@ -51,7 +57,7 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     It has no gradient.
     """
-    if states.device.type != "cpu" or states.dtype != torch.float32 or not len(states):
+    if TAKES_MKL or states.device.type != "cpu" or states.dtype != torch.float32 or not len(states):
         return F.linear(states, weight, bias)
     if len(states) == 1 and (shares := _shares(len(weight), torch.get_num_threads())) > 1:
         return _one_row(states, weight, bias, shares)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+import kernels.linear
 from kernels.linear import HAS_ONEDNN, _shares, linear, linear_reference, padded_rows
 
 
@@ -21,6 +22,17 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def not_by_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that is not Intel's."""
+    monkeypatch.setattr(kernels.linear, "TAKES_MKL", False)
+
+
+@pytest.fixture(params=["by MKL", "not by MKL"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.linear, "TAKES_MKL", request.param == "by MKL")
+
+
 def difference(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> float:
     """Largest difference from the product in float64, over the size of such sums."""
     exact = linear_reference(states.double(), weight.double(), None if bias is None else bias.double())
@@ -30,6 +42,7 @@ def difference(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
     return float((found.double() - exact).abs().max()) / weight.shape[1] ** 0.5
 
 
+@pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("num_tokens", [1, 2, 3, 17, 300])
 @pytest.mark.parametrize(("out_features", "in_features"), [(64, 96), (97, 40), (1, 1), (9, 640)])
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -48,6 +61,7 @@ def test_other_dtypes_are_the_definition_itself(dtype: torch.dtype) -> None:
     assert torch.equal(linear(states, weight, bias), linear_reference(states, weight, bias))
 
 
+@pytest.mark.usefixtures("not_by_mkl")
 def test_rows_are_padded_to_few_numbers_and_by_little() -> None:
     numbers = [padded_rows(count) for count in range(1025)]
     assert numbers[:2] == [0, 1]
@@ -57,10 +71,17 @@ def test_rows_are_padded_to_few_numbers_and_by_little() -> None:
     assert all(padded_rows(number) == number for number in numbers)
 
 
+def test_no_row_is_added_for_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.linear, "TAKES_MKL", True)
+    assert [padded_rows(count) for count in range(1025)] == list(range(1025))
+
+
 @pytest.mark.skipif(not HAS_ONEDNN, reason="oneDNN is for x86-64")
-def test_every_number_of_rows_takes_little_memory() -> None:
-    program = """
-import psutil, torch
+@pytest.mark.parametrize("takes_mkl", [False, True])
+def test_every_number_of_rows_takes_little_memory(takes_mkl: bool) -> None:
+    program = f"""
+import psutil, torch, kernels.linear
+kernels.linear.TAKES_MKL = {takes_mkl}
 from kernels.linear import linear
 torch.set_num_threads(1)
 states, weight = torch.randn(600, 192), torch.randn(576, 192)
@@ -74,10 +95,12 @@ print((psutil.Process().memory_info().rss - before) >> 20)
     assert int(ran.stdout) < 64  # MiB; 230 if a product is made for each number
 
 
+@pytest.mark.usefixtures("each_way")
 def test_no_rows_give_no_rows() -> None:
     assert linear(torch.empty(0, 8), torch.randn(5, 8), None).shape == (0, 5)
 
 
+@pytest.mark.usefixtures("each_way")
 def test_states_may_be_part_of_a_larger_tensor() -> None:
     states, weight = torch.randn(6, 40)[::2, :20], torch.randn(10, 20)
     with torch.inference_mode():
@@ -93,6 +116,7 @@ def test_every_thread_gets_an_equal_share_or_there_is_one(rows: int, num_threads
 
 
 @pytest.mark.skipif(not HAS_ONEDNN, reason="oneDNN's product is used on x86 only")
+@pytest.mark.usefixtures("not_by_mkl")
 def test_several_rows_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator is torch's own, not public: a torch without it must not pass unnoticed."""
     called = []

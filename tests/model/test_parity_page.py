@@ -23,7 +23,6 @@ from model.parity.classification import (
 )
 from model.parity.compare import Comparison, Error, LowPrecision, compare
 from model.parity.page import render, row_keys
-from model.parity.setting import processor_name
 from model.parity.verdict import classifier_faults, failures, faults
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,11 +209,3 @@ def test_the_page_is_of_these_cases_and_libraries() -> None:
         name, _, version = line.partition("==")
         if name in ("torch", "transformers"):
             assert f"- {name}: {version}" in page, f"results/parity.md is of another {name}: run `make parity`"
-
-
-def test_processor_is_the_model_name() -> None:
-    assert (
-        processor_name("processor\t: 0\nmodel name\t: Loom 9 (R) @ 3 GHz\nmodel name\t: other\n")
-        == "Loom 9 (R) @ 3 GHz"
-    )
-    assert processor_name("Features\t: fp\n") != ""

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 
 from app.api.load_test.verdict import Verdict
+from kernels.processor import processor_name
 
 FILE = "README.md"
-_CPU_INFO = Path("/proc/cpuinfo")
 _GROUP = Path("/proc/self/autogroup")  # what nice is relative to on a desktop kernel, sched(7)
 _LIBRARIES = ("torch", "uvicorn", "starlette", "pydantic", "httpx")
 _HEAD = """# The server under load
@@ -53,7 +53,7 @@ def write_page(
     models = ", ".join(f"{one['model_name']} ({one['device']}, {one['dtype']})" for one in health["models"])
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]
     machine = (
-        f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; {platform.system()} "
+        f"{processor_name()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; {platform.system()} "
         f"{platform.release()}; load average before the end {os.getloadavg()[0]:.1f}"
     )
     group = _GROUP.read_text().partition("nice ")[2].strip() if _GROUP.is_file() else "0"
@@ -74,13 +74,3 @@ def write_page(
     file = folder / FILE
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
-
-
-def _processor() -> str:
-    """The model name of Linux's cpuinfo, else what Python knows."""
-    if _CPU_INFO.is_file():
-        for line in _CPU_INFO.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
