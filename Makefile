@@ -121,6 +121,10 @@ compile-kernels: setup ## compile all GPU kernels for sm_80 and sm_90, no GPU ne
 bench-kernels: setup ## check and time all kernels on a GPU, and write results/kernels/bench.md
 	$(BIN)/python -m kernels.bench
 
+.PHONY: bench-engine
+bench-engine: setup ## measure the engine on a GPU, random full-size weights, beside Hugging Face: ARGS="--minutes 6"
+	$(BIN)/python -m evals.bench_engine $(ARGS)
+
 .PHONY: check
 check: setup ## lint, types and fast tests
 	$(BIN)/ruff format --check .

@@ -26,6 +26,7 @@ def sparse_down_projection_reference(
     *,
     max_live_fraction: float = MAX_LIVE_FRACTION,
     live_counter: Tensor | None = None,
+    is_token: Tensor | None = None,
 ) -> Tensor:
     """relu(states)^2 @ weight_t, from the rows of weight_t that are live for a token; all rows if too many are.
 
@@ -39,6 +40,8 @@ def sparse_down_projection_reference(
         weight_t: [intermediate_size, hidden_size], the states' dtype.
         max_live_fraction: share of live rows above which all are read.
         live_counter: int64 [2], live rows and rows so far; added to in place, by calls with 1 to `MOST_TOKENS` tokens.
+        is_token: int64 [num_tokens], 0 for padding: it makes no row live, and its own result is not to be used. `None`:
+            there is no padding.
 
     Returns:
         Partial sums [num_partials, num_tokens, hidden_size] float32, whose sum over the first dimension is the result;
@@ -47,7 +50,10 @@ def sparse_down_projection_reference(
     num_tokens, num_rows = states.shape
     if not 0 < num_tokens <= MOST_TOKENS:
         return dense_partials(states, weight_t)
-    rows = (~(states <= 0)).any(dim=0).nonzero().squeeze(1)  # ascending
+    is_live = ~(states <= 0)
+    if is_token is not None:
+        is_live &= (is_token != 0)[:, None]
+    rows = is_live.any(dim=0).nonzero().squeeze(1)  # ascending
     if live_counter is not None:
         live_counter += torch.tensor([len(rows), num_rows], device=live_counter.device)
     live = F.relu(states)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -73,6 +73,7 @@ class EngineOptions(TypedDict, total=False):
     attention_backend: str
     kernels: str
     deterministic: bool
+    load: Callable[..., LoadedModel]
 
 
 def open_engine(checkpoint: str, **options: Unpack[EngineOptions]) -> LocalEngine:
@@ -99,6 +100,7 @@ def open_engines(
     attention_backend: str = "auto",
     kernels: str = "auto",
     deterministic: bool = False,
+    load: Callable[..., LoadedModel] = load_checkpoint,
 ) -> list[LocalEngine]:
     """Load checkpoints and start an engine for each, in their order.
 
@@ -127,6 +129,7 @@ def open_engines(
         kernels: `auto`, `triton` or `reference`, see `model.layers.ops.choose_ops`.
         deterministic: whether a request's answer is the same bits whatever runs beside it, at a price in speed; on a
             GPU, and not for the `top_logprobs` of scores. See `model.layers.triton_ops`.
+        load: gives a checkpoint's model, as `load_checkpoint` does from files.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
@@ -176,7 +179,7 @@ def open_engines(
     def open_all() -> list[LocalEngine]:
         set_backends()
         models = [
-            load_checkpoint(
+            load(
                 checkpoint,
                 revision=revision,
                 device=torch_device,

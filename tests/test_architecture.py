@@ -17,7 +17,7 @@ ALLOWED = {
     "model": ("kernels",),
     # The page's button trains a classification head on the running engine; what trains may not know the app.
     "app": ("model.interface", "model.open_engine", "model.finetune.classify"),
-    "evals": ("model.interface", "model.open_engine", "model.probes", "model.checkpoint.describe"),
+    "evals": ("model.interface", "model.open_engine", "model.probes", "model.checkpoint.describe", "model.speed"),
 }
 NO_TORCH = (
     "model/interface",

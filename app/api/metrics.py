@@ -26,6 +26,8 @@ TOTALS: tuple[tuple[str, str, str], ...] = (
     ("cached_tokens", "num_cached_tokens", "Prompt tokens found in the prefix cache."),
     ("draft_tokens", "num_draft_tokens", "Tokens guessed by speculative decoding."),
     ("accepted_tokens", "num_accepted_tokens", "Guessed tokens that were right."),
+    ("second_matrix_rows", "num_rows", "Rows of second MLP matrices, where those of zeros are skipped."),
+    ("second_matrix_rows_live", "num_live_rows", "Those of them that were read for what they hold."),
     ("requests_finished", "num_finished", "Requests that finished."),
     ("requests_aborted", "num_aborted", "Requests that were aborted."),
     ("preemptions", "num_preemptions", "Requests put back to make room."),

@@ -67,6 +67,7 @@ def load_facts(info: EngineInfo, stats: EngineStats) -> dict[str, str]:
         "KV blocks in use": f"{stats.num_usable_blocks - stats.num_free_blocks:,} of {stats.num_usable_blocks:,}",
         "Prefix cache": share(stats.prefix_hit_rate, "of the prompt tokens were there already"),
         "Speculative decoding": share(stats.acceptance_rate, "of the guessed tokens were right"),
+        "Second MLP matrices": live_rows(stats.live_fraction),
         "Preemptions": f"{stats.num_preemptions:,}",
         "Requests": f"{stats.num_finished:,} finished, {stats.num_aborted:,} aborted",
         "Tokens": f"{stats.num_generated_tokens:,} generated, {stats.num_prompt_tokens:,} read in prompts",
@@ -79,6 +80,13 @@ def load_facts(info: EngineInfo, stats: EngineStats) -> dict[str, str]:
 def share(part: float | None, text: str) -> str:
     """A share of 1 in percent; that there is none yet is said."""
     return "none yet" if part is None else f"{100 * part:.1f} % {text}"
+
+
+def live_rows(part: float | None) -> str:
+    """What was read of them in steps of few tokens."""
+    if part is None:
+        return "read whole so far"
+    return f"{100 * part:.1f} % of their rows were live in steps of few tokens; the others need not be read"
 
 
 def quantiles(latency: Latency | None) -> str:

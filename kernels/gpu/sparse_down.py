@@ -35,10 +35,12 @@ def find_live_rows(
     rows,  # [num_blocks, LIST_BLOCK] int32, the first counts[block] of each block
     counts,  # [num_blocks] int32
     largest,  # [num_tokens, num_blocks] float32
+    is_token,  # [num_tokens] int64, 0 for padding
     token_stride,
     num_rows,
     num_tokens,
     HAS_LARGEST: tl.constexpr,
+    HAS_PADDING: tl.constexpr,
     TOKENS: tl.constexpr,  # power of two, at least num_tokens
     LIST_BLOCK: tl.constexpr,
 ):
@@ -48,7 +50,11 @@ def find_live_rows(
     places = block * LIST_BLOCK + tl.arange(0, LIST_BLOCK)
     mask = (tokens < num_tokens)[:, None] & (places < num_rows)[None, :]
     x = tl.load(states + tokens[:, None] * token_stride + places[None, :], mask=mask, other=0.0).to(tl.float32)
-    live = tl.max(tl.where(x <= 0, 0, 1), axis=0)  # NaN is live
+    is_live = tl.where(x <= 0, 0, 1)  # NaN is live
+    if HAS_PADDING:
+        counts_in = tl.load(is_token + tokens, mask=tokens < num_tokens, other=0) != 0
+        is_live = tl.where(counts_in[:, None], is_live, 0)
+    live = tl.max(is_live, axis=0)
     tl.store(rows + block * LIST_BLOCK + tl.cumsum(live, axis=0) - live, places, mask=live > 0)
     tl.store(counts + block, tl.sum(live, axis=0))
     if HAS_LARGEST:
@@ -142,6 +148,7 @@ def sparse_down_projection(
     *,
     max_live_fraction: float = MAX_LIVE_FRACTION,
     live_counter: Tensor | None = None,
+    is_token: Tensor | None = None,
 ) -> Tensor:
     """As :func:`kernels.sparse_down.sparse_down_projection_reference`, with partial sums as many as shapes ask for.
 
@@ -173,10 +180,12 @@ def sparse_down_projection(
         rows,
         counts,
         largest,
+        counts if is_token is None else is_token,
         states.stride(0),
         num_rows,
         num_tokens,
         HAS_LARGEST=has_largest,
+        HAS_PADDING=is_token is not None,
         TOKENS=padded,
         LIST_BLOCK=LIST_BLOCK,
         num_warps=find_warps(padded),

@@ -29,9 +29,16 @@ def compile_cases() -> list[CompileCase]:
                 CompileCase(
                     name=f"find_live_rows persimmon-8b {tokens} {dtype}",
                     kernel=sparse_down.find_live_rows,
-                    signature={**tables, "token_stride": "i32", "num_rows": "i32", "num_tokens": "i32"},
+                    signature={
+                        **tables,
+                        "is_token": "*i64",
+                        "token_stride": "i32",
+                        "num_rows": "i32",
+                        "num_tokens": "i32",
+                    },
                     constants={
                         "HAS_LARGEST": dtype == "fp16",
+                        "HAS_PADDING": True,
                         "TOKENS": tokens,
                         "LIST_BLOCK": sparse_down.LIST_BLOCK,
                     },

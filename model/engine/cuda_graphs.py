@@ -67,13 +67,14 @@ class DecodeGraphs:
         max_blocks: most blocks of one request.
 
     Attributes:
-        sizes: batch sizes that are captured.
+        sizes: batch sizes that are captured. max_blocks: most blocks of one request.
         capture_s, num_bytes: what the capturing took.
         num_replays: steps launched so far.
     """
 
     def __init__(self, runner: ModelRunner, backend: GraphBackend, *, sizes: Sequence[int], max_blocks: int) -> None:
         self.sizes = tuple(sizes)
+        self.max_blocks = max_blocks
         self.num_replays = 0
         self._runner = runner
         self._backend = backend
@@ -86,6 +87,8 @@ class DecodeGraphs:
                 size: backend.capture(lambda size=size: self._step(size))  # type: ignore[misc]
                 for size in reversed(self.sizes)
             }
+        if runner.live_rows is not None:
+            runner.live_rows.forget()
         self.capture_s = time.monotonic() - began_s
         self.num_bytes = max(0, free - backend.num_free_bytes())
 
@@ -144,6 +147,17 @@ class DecodeGraphs:
             hidden_states=[],
         )
 
+    def placed(self, requests: Sequence[Request]) -> Replay:
+        """The bare step of some requests, to be timed: each call computes one token more of each, and nobody looks.
+        Call :meth:`forget` after it."""
+        size = next(size for size in self.sizes if size >= len(requests))
+        self._buffers.place(requests, size, self._backend)
+        return self._replays[size]
+
+    def forget(self) -> None:
+        """No request is where it was."""
+        self._buffers.forget()
+
     def _step(self, size: int) -> None:
         """What is captured: one token of each of the first `size` rows."""
         buffers = self._buffers
@@ -152,6 +166,7 @@ class DecodeGraphs:
         input_ids = torch.where(source >= 0, buffers.tokens[source.clamp(min=0)], numbers[GIVEN])
         blocks = tables.gather(1, (positions // buffers.block_size)[:, None])[:, 0]
         seq_lens = positions + 1
+        live_rows = self._runner.live_rows
         attention, max_seq_len = self._runner.attention, buffers.max_blocks * buffers.block_size
         batch = ForwardBatch(
             input_ids=input_ids,
@@ -165,6 +180,8 @@ class DecodeGraphs:
             max_query_len=1,
             max_seq_len=max_seq_len,
             attention_plan=None if attention is None else plan_decoding(size, max_seq_len, backend=attention),
+            is_token=numbers[ADVANCE],
+            live_counter=None if live_rows is None else live_rows.counter,
         )
         hidden_states = self._runner.model(batch, self._runner.kv_cache)  # [size, hidden_size]
         logits = self._runner.model.lm_head(hidden_states)

@@ -90,6 +90,7 @@ class LocalEngine:
         self._submission = threading.Lock()  # a request is queued before the end mark or refused
         self._stats = core.stats()
         self._step_began_s: float | None = None
+        self._live_rows = core.runner.live_rows
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
@@ -100,7 +101,14 @@ class LocalEngine:
     def stats(self) -> EngineStats:
         began = self._step_began_s
         age = 0.0 if began is None else time.monotonic() - began
-        return replace(self._stats, step_age_s=age, is_closed=self._closed.is_set())
+        num_live_rows, num_rows = (0, 0) if self._live_rows is None else self._live_rows.latest()
+        return replace(
+            self._stats,
+            step_age_s=age,
+            is_closed=self._closed.is_set(),
+            num_live_rows=num_live_rows,
+            num_rows=num_rows,
+        )
 
     def generate(
         self,

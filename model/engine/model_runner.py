@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import Module
 
 from kernels.copy_blocks import copy_blocks_reference
 from model.engine.batch_builder import StepRows, build_batch, packing_order
+from model.engine.live_rows import LiveRows
 from model.engine.request import Request
 from model.engine.sampler import Sampled, SampleRequest, sample
 from model.engine.scheduler import Scheduled
@@ -51,6 +52,7 @@ class ModelRunner:
 
     Attributes:
         draw: how tokens are drawn; `None`: as the sampler does by itself.
+        live_rows: counts of a model that skips zero rows; `None` of the others.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ModelRunner:
         self.draw = model.lm_head.ops.draw
         weight = model.lm_head.weight
         self.device = weight.device
+        self.live_rows = LiveRows(self.device) if model.skips_zero_rows else None
         self.block_size = block_size
         self.kv_cache = model.config.kv_cache_shape.allocate(
             num_blocks=num_blocks, block_size=block_size, dtype=weight.dtype, device=weight.device
@@ -99,9 +102,11 @@ class ModelRunner:
             packing_order(scheduled, device=self.device, attention=self.attention),
             block_size=self.block_size,
             device=self.device,
-            pads=self.device.type == "cpu",
+            pads=self.device.type == "cpu" and self.live_rows is None,  # padding would count as live
             attention=self.attention,
         )
+        if self.live_rows is not None:
+            batch = replace(batch, live_counter=self.live_rows.counter)
         outputs = self.model(batch, self.kv_cache)  # [num_rows, hidden_size]
         if not outputs.isfinite().all():
             where = self._where_not_finite(batch)

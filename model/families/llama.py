@@ -189,6 +189,7 @@ class LlamaForCausalLM(nn.Module):
 
     chat_template = TranscriptChatTemplate()
     prompts_begin_with_bos = True  # as the model was trained and as Meta's and Hugging Face's tokenizers do
+    skips_zero_rows = False
     embedding_name = "model.embed_tokens.weight"
     head_name = "lm_head.weight"
     # Buffers that older exports stored; they follow from the config.

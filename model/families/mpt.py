@@ -205,6 +205,7 @@ class MptForCausalLM(nn.Module):
 
     chat_template = InstructChatTemplate()
     prompts_begin_with_bos = False
+    skips_zero_rows = False
     embedding_name = "transformer.wte.weight"
     head_name = "lm_head.weight"
     ignored_tensors = r"(?!)"  # none

@@ -151,11 +151,11 @@ class PersimmonMLP(nn.Module):
             by_columns=ops.reads_columns and self.activation is relu_squared,
         )
 
-    def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, hidden_states: Tensor, batch: ForwardBatch) -> tuple[Tensor, Tensor | None]:
         """A delta for the residual stream, and a bias that it has yet to be given; see `Ops`."""
         hidden_states = self.dense_h_to_4h(hidden_states)  # [num_tokens, intermediate_size]
         if self.activation is relu_squared:  # in one with the matrix after it, which keeps it in fp16's range
-            return self.ops.squared_relu_linear(hidden_states, self.dense_4h_to_h)
+            return self.ops.squared_relu_linear(hidden_states, self.dense_4h_to_h, batch)
         return self.dense_4h_to_h(self.activation(hidden_states)), None
 
 
@@ -182,7 +182,7 @@ class PersimmonDecoderLayer(nn.Module):
         residual, normed = self.ops.layer_norm(residual, delta, delta_bias, self.input_layernorm)
         attended = self.self_attn(normed, rotation, cache=cache, batch=batch)
         residual, normed = self.ops.layer_norm(batch.going_on(residual), attended, None, self.post_attention_layernorm)
-        return residual, *self.mlp(normed)
+        return residual, *self.mlp(normed, batch)
 
 
 class PersimmonModel(nn.Module):
@@ -218,6 +218,8 @@ class PersimmonForCausalLM(nn.Module):
         self.config = config
         self.model = PersimmonModel(config, ops)
         self.lm_head = LMHead(config.hidden_size, config.vocab_size, ops=ops)
+        # of the second MLP matrices, where a step has few tokens
+        self.skips_zero_rows = ops.reads_columns and activation(config.hidden_act) is relu_squared
         self.tie_weights()
 
     @classmethod

@@ -96,6 +96,8 @@ class EngineStats:
         num_prompt_tokens: of requests that began to run; num_cached_tokens: those of them found in the prefix cache or
             shared with a fork, so that they were not computed.
         num_draft_tokens, num_accepted_tokens: of speculative decoding.
+        num_live_rows, num_rows: of second MLP matrices in steps of at most 8 tokens, where the rows whose activation is
+            exactly 0 for all of them are not read: how many were, and all there are. 0 where nothing is skipped.
         ttft_s, inter_token_s: of the last requests and tokens.
         tokens_per_s: generated, over the last 10 seconds.
         step_age_s: how long the step now being computed has taken so far; 0 between steps.
@@ -115,6 +117,8 @@ class EngineStats:
     num_cached_tokens: int = 0
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0
+    num_live_rows: int = 0
+    num_rows: int = 0
     ttft_s: Latency | None = None
     inter_token_s: Latency | None = None
     tokens_per_s: float = 0.0
@@ -130,3 +134,9 @@ class EngineStats:
     def acceptance_rate(self) -> float | None:
         """Share of draft tokens that were right; `None` before the first."""
         return self.num_accepted_tokens / self.num_draft_tokens if self.num_draft_tokens else None
+
+    @property
+    def live_fraction(self) -> float | None:
+        """Share of the second MLP matrices' rows that were live; `None` where nothing is skipped, and before the first
+        step."""
+        return self.num_live_rows / self.num_rows if self.num_rows else None

@@ -56,6 +56,9 @@ class ForwardBatch:
         cpu_plan: how attention on a CPU takes the sequences together; `None` elsewhere.
         attention_plan: which back-end takes which sequences on a GPU; `None`: the reference takes all.
         last: rows that are enough in the last layer, `None` where all are computed; see `in_layers`.
+        is_token: [num_tokens], 0 for the padding rows of a captured step; `None`: all are tokens.
+        live_counter: [2], rows of second MLP matrices that were live and that there were, added to by what skips the
+            others (`kernels.sparse_down`); `None`: nobody counts.
     """
 
     input_ids: Tensor
@@ -73,6 +76,8 @@ class ForwardBatch:
     cpu_plan: CpuAttentionPlan | None = None
     attention_plan: AttentionPlan | None = None
     last: LastRows | None = None
+    is_token: Tensor | None = None
+    live_counter: Tensor | None = None
 
     def embed(self, table: nn.Embedding) -> Tensor:
         """Embeddings of the new tokens, with vectors in their places: [num_tokens, hidden_size], the table's dtype."""

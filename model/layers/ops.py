@@ -21,6 +21,7 @@ from kernels.token_logprobs import TokenLogprobs, token_logprobs_reference
 from model.interface import InvalidRequest
 from model.layers.attention import cached_attention
 from model.layers.attention_backends import OLDEST_CAPABILITY
+from model.layers.forward_batch import ForwardBatch
 from model.layers.norms import RMSNorm
 
 
@@ -38,8 +39,8 @@ class Ops:
         layer_norm: (residual, delta, its bias, norm) -> the sum and its norm; delta and bias may be `None`.
         rms_norm: (residual, delta, norm) -> the same.
         attention: as `model.layers.attention.cached_attention`.
-        squared_relu_linear: (states, matrix) -> the delta relu(states)^2 @ matrix, and a bias that it has yet to be
-            given; `states` may be overwritten.
+        squared_relu_linear: (states of the batch's tokens, matrix, batch) -> the delta relu(states)^2 @ matrix, and a
+            bias that it has yet to be given; the states may be overwritten.
         swiglu: (gate, up) -> silu(gate) * up.
         gelu: with the exact error function.
         token_logprobs: as `kernels.token_logprobs.token_logprobs_reference`.
@@ -53,7 +54,7 @@ class Ops:
     layer_norm: Callable[[Tensor, Tensor | None, Tensor | None, nn.LayerNorm], tuple[Tensor, Tensor]]
     rms_norm: Callable[[Tensor, Tensor | None, RMSNorm], tuple[Tensor, Tensor]]
     attention: Callable[..., Tensor]
-    squared_relu_linear: Callable[[Tensor, nn.Linear], tuple[Tensor, Tensor | None]]
+    squared_relu_linear: Callable[[Tensor, nn.Linear, ForwardBatch], tuple[Tensor, Tensor | None]]
     swiglu: Callable[[Tensor, Tensor], Tensor]
     gelu: Callable[[Tensor], Tensor]
     token_logprobs: Callable[..., TokenLogprobs]
@@ -75,7 +76,7 @@ def _rms_norm(residual: Tensor, delta: Tensor | None, norm: RMSNorm) -> tuple[Te
     return residual, norm(residual)
 
 
-def _squared_relu_linear(states: Tensor, matrix: nn.Linear) -> tuple[Tensor, Tensor | None]:
+def _squared_relu_linear(states: Tensor, matrix: nn.Linear, batch: ForwardBatch) -> tuple[Tensor, Tensor | None]:
     return squared_relu_linear_(states, matrix.weight, matrix.bias), None
 
 

@@ -44,3 +44,28 @@ def test_nan_is_live() -> None:
     states = -torch.ones(1, 64)
     states[0, 9] = torch.nan
     assert sparse_down_projection(states, torch.ones(64, 64)).sum(dim=0).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_padding_makes_no_row_live(dtype: torch.dtype) -> None:
+    states = _states(3, 700, live=0.2, dtype=dtype)
+    states[1] = 500.0  # alone it would make every row live
+    weight_t = torch.randn(700, 64, generator=torch.Generator().manual_seed(1)).to(dtype) / 16
+    is_token = torch.tensor([1, 0, 1])
+    counters = [torch.zeros(2, dtype=torch.int64) for _ in range(3)]
+    found = sparse_down_projection(states, weight_t, live_counter=counters[0], is_token=is_token)
+    expected = sparse_down_projection_reference(states, weight_t, live_counter=counters[1], is_token=is_token)
+    alone = sparse_down_projection_reference(states[::2], weight_t, live_counter=counters[2])
+    assert counters[0].tolist() == counters[1].tolist() == counters[2].tolist()
+    assert 0 < counters[0][0] < 0.3 * counters[0][1]
+    torch.testing.assert_close(found.sum(dim=0), expected.sum(dim=0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.sum(dim=0)[::2], alone.sum(dim=0), atol=1e-4, rtol=1e-4)
+
+
+def test_padding_alone_has_no_live_row() -> None:
+    counter = torch.zeros(2, dtype=torch.int64)
+    found = sparse_down_projection(
+        torch.ones(2, 64), torch.ones(64, 64), live_counter=counter, is_token=torch.zeros(2, dtype=torch.int64)
+    )
+    assert counter.tolist() == [0, 64]
+    assert not found.any()
