@@ -5,8 +5,8 @@ turns takes 16 ms, and even an output that is left out a new component. So handl
 at its end, and send what changes meanwhile through a `LivePage`: at first the outputs as a whole, as Gradio would, then
 only edits, in the form in which Gradio's own pages are told of changes.
 
-All that is used of Gradio 6.31 beyond its documentation is in this file, and `tests/app/test_live_page.py` holds
-Gradio to it.
+All that is used of Gradio 6.31 beyond its documentation is in this file and in `app.light_blocks`;
+`tests/app/test_live_page.py` and `tests/app/test_light_blocks.py` hold Gradio to it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,10 @@ import gradio as gr
 from gradio.context import LocalContext
 from gradio.server_messages import ProcessGeneratingMessage
 
-Updates = dict[Any, Any]
-"""New values of Gradio components; those not in it stay as they are."""
+from app.updates import UNCHANGED, Updates
 
 Edit: TypeAlias = list[Any]
 """`["append", path, text]` or `["replace", path, value]`: what is at the path, from the output's value on, changes."""
-
-UNCHANGED = {"__type__": "update"}
-"""The value of an output that stays as it is."""
 
 LONGEST_OPENING_S = 10.0
 """A browser opens its stream of updates at once; who has not in this time has closed the tab."""
@@ -111,12 +107,6 @@ class LivePage:
     def _send(self, data: list[Any], changed_states: list[int]) -> None:
         output = {"data": data, "is_generating": True, "changed_state_ids": changed_states}
         self._queue.send_message(self._event, ProcessGeneratingMessage(output=output, success=True))
-
-
-def all_unchanged() -> Updates:
-    """What a handler returns that changes nothing."""
-    updates: Updates = gr.skip()
-    return updates
 
 
 def text_edits(before: str, now: str, path: Sequence[str | int] = ()) -> list[Edit]:

@@ -15,6 +15,7 @@ import app.samples.page
 import app.system.page
 import app.tokens.page
 from app.context import AppContext
+from app.light_blocks import LightBlocks
 from app.look import title_html
 
 TITLE = "Persimmon workbench"
@@ -49,7 +50,7 @@ def build_pages(context: AppContext, *, has_login: bool = False) -> gr.Blocks:
     """All pages, ready to be mounted."""
     links = [("Log out", "logout")] if has_login else []
     first, *others = PAGES
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_LIFE) as blocks:
+    with LightBlocks(title=TITLE, analytics_enabled=False, delete_cache=CACHE_LIFE) as blocks:
         _build(first, context, links)
     for page in others:
         with blocks.route(page.name, page.path):

@@ -163,6 +163,7 @@ class _Request:
         self.fail_after = 0
         self.arrived = time.perf_counter()
         self.scheduled: float | None = None
+        self.due = math.inf  # when its next token is, on the clock of `time.perf_counter`
         self.first_token: float | None = None
         self.last_token = 0.0
         self.token_ids: list[int] = []
@@ -702,10 +703,12 @@ class ScriptedEngine:
                 while self._waiting and len(self._running) < self._info.max_num_requests:
                     request = self._waiting.popleft()
                     request.scheduled = time.perf_counter()
+                    request.due = self._due(request)
                     self._metrics.num_prompt_tokens += len(request.prompt_token_ids)
                     self._metrics.num_cached_tokens += request.num_cached_tokens
                     self._running.append(request)
-                for request in list(self._running):
+                now = time.perf_counter()
+                for request in [one for one in self._running if one.due <= now]:
                     self._advance(request)
                 self._metrics.step(time.perf_counter(), self._metrics.num_generated_tokens - num_generated)
                 self._changed.wait(self._seconds_to_next_token())
@@ -715,14 +718,15 @@ class ScriptedEngine:
             self._waiting.clear()
 
     def _due(self, request: _Request) -> float:
-        """Wall-clock time of a running request's next token."""
+        """When a running request's next token is."""
         assert request.scheduled is not None
         spacing = 0.0 if self.tokens_per_s is None else 1 / self.tokens_per_s
         return request.scheduled + self.ttft_s + len(request.token_ids) * spacing
 
     def _advance(self, request: _Request) -> None:
-        while not request.done and self._due(request) <= time.perf_counter():
+        while not request.done and request.due <= time.perf_counter():
             request.step()
+            request.due = self._due(request)
             self._metrics.num_generated_tokens += 1
             now = time.perf_counter()
             if len(request.token_ids) == 1:
@@ -741,7 +745,7 @@ class ScriptedEngine:
             return 0.0
         if not self._running:
             return None
-        return max(0.0, min(self._due(request) for request in self._running) - time.perf_counter())
+        return max(0.0, min(request.due for request in self._running) - time.perf_counter())
 
 
 def _refuse_string(prompts: object) -> None:

@@ -11,12 +11,11 @@ import gradio as gr
 
 from app.arena.round import Choice, Round, draw
 from app.chat.settings import PRESETS, ChatSettings, Preset
+from app.updates import Updates
 from model.interface import Engine
 
 ANY_MODEL = "Any model"
 BLIND, NAMED = "Hidden until the vote", "Shown"
-
-Updates = dict[Any, Any]
 
 
 class Controls:

@@ -24,8 +24,9 @@ from app.arena.votes import Votes
 from app.chat.dialogue import LATEX_DELIMITERS
 from app.chat.session import LiveAnswers
 from app.context import AppContext
-from app.live_page import LastMessage, LivePage, Updates, all_unchanged
+from app.live_page import LastMessage, LivePage
 from app.look import problem_html
+from app.updates import Updates, all_unchanged
 from model.interface import EngineError, InvalidRequest
 
 INTRODUCTION = (
@@ -156,7 +157,7 @@ class _Arena:
         self.live.add(tab, duel)
         try:
             first: Updates = {
-                self.box: gr.update(value=""),
+                self.box: "",
                 self.problem: "",
                 self.send_button: gr.update(visible=False),
                 self.stop_button: gr.update(visible=True),

@@ -16,9 +16,8 @@ from app.chat.session import LiveAnswers
 from app.context import AppContext
 from app.download import download_html
 from app.look import problem_html
+from app.updates import Updates
 from model.interface import EngineError
-
-Updates = dict[Any, Any]
 
 VOTES_SHOWN = 20
 

@@ -11,8 +11,9 @@ from app.chat.controls import Controls, settings_of
 from app.chat.session import LiveAnswers, TextStream
 from app.chat.view import answer_facts
 from app.context import AppContext
-from app.live_page import LivePage, Updates, all_unchanged, text_edits
+from app.live_page import LivePage, text_edits
 from app.look import problem_html
+from app.updates import Updates, all_unchanged
 from model.interface import EngineError, InvalidRequest
 
 MOST_UNDONE = 50

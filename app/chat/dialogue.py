@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import html
 from contextlib import aclosing
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from app.chat.attachment import MAX_BYTES, TYPES, as_message
 from app.chat.controls import Controls, settings_of
-from app.chat.conversation import Conversation
+from app.chat.conversation import Answer, Conversation
 from app.chat.library import LibraryPanel
 from app.chat.meter import meter_html, num_tokens
 from app.chat.session import AnswerStream, LiveAnswers
-from app.chat.view import answer_facts, chatbot_messages, edited_text
+from app.chat.view import answer_facts, answer_message, chatbot_messages, edited_text
 from app.context import AppContext
-from app.live_page import LastMessage, LivePage, Updates, all_unchanged
+from app.live_page import LastMessage, LivePage
 from app.look import problem_html
+from app.updates import Updates, all_unchanged
 from app.uploads import taken
 from model.interface import EngineError, EngineInfo, InvalidRequest
 
@@ -215,7 +214,7 @@ class Dialogue:
             model, settings = settings_of(chosen)
             stream = AnswerStream(self._context.writer(model), asked, settings)
         except EngineError as error:
-            return self.problem_of(error) | self._show(before) | {self._box: gr.update(value=typed)}
+            return self.problem_of(error) | self._show(before) | {self._box: typed}
         self._live.add(tab, stream)
         answered = asked.answered(stream.cut())
         try:
@@ -224,7 +223,7 @@ class Dialogue:
                 self.problem: "",
                 self._send_button: gr.update(visible=False),
                 self._stop_button: gr.update(visible=True),
-                **({self._box: gr.update(value="")} if clear_box else {}),
+                **({self._box: ""} if clear_box else {}),
                 **self._library.show(owner, words, asked.identity),
             }
             last: LastMessage | None = None
@@ -240,8 +239,7 @@ class Dialogue:
                         await page.show(first | {self.chatbot: messages, self.conversation: answered})
                         first, last = {}, LastMessage(messages)
                     else:
-                        (*_, message) = self._messages(replace(answered, turns=answered.turns[-1:]))
-                        page.edit({self.chatbot: last.edits(message)})
+                        page.edit({self.chatbot: last.edits(answer_message(answer, self._facts(answer)))})
             self._live.remove(tab, stream)
             if stream.discarded:  # what was sent before may arrive after what took its place
                 return self._show(self._opened.pop(tab, Conversation())) | self._ready()
@@ -268,7 +266,7 @@ class Dialogue:
             self._library.store.delete(owner, before.identity)
         text = f"{question}\n{typed}" if typed.strip() else question
         shown = self._show(before) | self._library.show(owner, words, before.identity)
-        return shown | {self._box: gr.update(value=text), self.problem: ""}
+        return shown | {self._box: text, self.problem: ""}
 
     def _stop(self, request: gr.Request) -> None:
         self._live.stop(request.session_hash or "")
@@ -282,14 +280,17 @@ class Dialogue:
             message = as_message(*taken(path, at_most=MAX_BYTES))
         except InvalidRequest as error:
             return self.problem_of(error)
-        return {self._box: gr.update(value=f"{typed.rstrip()}\n\n{message}\n\n".lstrip()), self.problem: ""}
+        return {self._box: f"{typed.rstrip()}\n\n{message}\n\n".lstrip(), self.problem: ""}
 
     def _measure(self, typed: str, conversation: Conversation, model: str, prefix: str) -> str:
         engine = self._context.engines[model]
         return meter_html(num_tokens(engine, conversation, prefix=prefix, typed=typed), engine.info.context_length)
 
     def _messages(self, conversation: Conversation) -> list[dict[str, object]]:
-        return chatbot_messages(conversation, partial(answer_facts, names_model=len(self._context.writers) > 1))
+        return chatbot_messages(conversation, self._facts)
+
+    def _facts(self, answer: Answer) -> list[str]:
+        return answer_facts(answer, names_model=len(self._context.writers) > 1)
 
     def _show(self, conversation: Conversation) -> Updates:
         return {self.chatbot: self._messages(conversation), self.conversation: conversation}

@@ -16,10 +16,9 @@ from app.chat.conversation import LONGEST_TITLE, Conversation
 from app.chat.store import ConversationStore
 from app.chat.transfer import MAX_IMPORT_BYTES, file_name, imported, to_json, to_readable
 from app.context import AppContext
+from app.updates import Updates
 from app.uploads import taken
 from model.interface import InvalidRequest
-
-Updates = dict[Any, Any]
 
 MOST_LISTED = 200
 

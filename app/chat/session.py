@@ -13,13 +13,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from app.chat.conversation import Answer, Conversation, Outcome
+from app.chat.conversation import Answer, Conversation, Outcome, Phase
 from app.chat.settings import ChatSettings
 from model.interface import Completion, Engine, EngineError, StreamChunk
 
-STREAMS_AT_FULL_RATE, LARGEST_SLOWDOWN = 10, 4.0
+STREAMS_AT_FULL_RATE, LARGEST_SLOWDOWN = 32, 4.0
 """Where more are shown at once, each is updated more rarely, down to a quarter as often: the engine needs a core too,
-and an update takes Gradio one to two milliseconds of it."""
+and an update takes 0.4 ms of it."""
 LONGEST_WAIT_S = 0.25  # whether the tab is still open is looked up at each update
 SHORTEST_BETWEEN_UPDATES_S = 1 / 10  # more often costs server time that no reader sees
 
@@ -79,34 +79,24 @@ class TextStream:
     async def updates(self) -> AsyncGenerator[Answer]:
         """The answer as it grows: one at once, at least one every quarter second, at most ten a second, and always the
         final one. Leaving it aborts the request."""
-        shown_at = float("-inf")
-        is_changed = True
+        shown_at = float("-inf")  # so the first update waits for nothing
         stopped = asyncio.Event()
         self._stopped = (asyncio.get_running_loop(), stopped)
         TextStream._num_shown += 1
         try:
             while True:
-                if is_changed:
-                    # Not woken for every token: what came meanwhile is read at once.
-                    crowd = min(max(1.0, TextStream._num_shown / STREAMS_AT_FULL_RATE), LARGEST_SLOWDOWN)
-                    rest = max(0.0, shown_at + crowd * SHORTEST_BETWEEN_UPDATES_S - time.perf_counter())
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stopped.wait(), rest)
-                    while self.completion is None and (chunk := await self._stream.anext_chunk(0.0)) is not None:
+                if not self._read_what_came():
+                    chunk = await self._stream.anext_chunk(max(0.0, shown_at + LONGEST_WAIT_S - time.perf_counter()))
+                    if chunk is not None:
                         self._add(chunk)
-                    if self.completion is not None:
-                        yield self._final(self.completion)
-                        return
-                    yield self._now()
-                    shown_at, is_changed = time.perf_counter(), False
-                chunk = await self._stream.anext_chunk(max(0.0, shown_at + LONGEST_WAIT_S - time.perf_counter()))
-                if chunk is not None:
-                    self._add(chunk)
-                    if self.completion is not None:
-                        yield self._final(self.completion)
-                        return
-                is_changed = True
-        except StopAsyncIteration:
+                if self.completion is not None:
+                    yield self._final(self.completion)
+                    return
+                yield self._now()
+                shown_at = time.perf_counter()
+                crowd = min(max(1.0, TextStream._num_shown / STREAMS_AT_FULL_RATE), LARGEST_SLOWDOWN)
+                await _rest(crowd * SHORTEST_BETWEEN_UPDATES_S, stopped)
+        except (StopIteration, StopAsyncIteration):
             yield self._final(None)
         except EngineError as error:
             yield replace(self._final(None), phase="failed", error=str(error))
@@ -118,6 +108,19 @@ class TextStream:
         """The answer as far as it was read, for who leaves before its end."""
         return self._final(None)
 
+    def _read_what_came(self) -> bool:
+        """Read all that is there without waiting, so that the engine's thread has to wake nobody; whether it was any.
+
+        Raises:
+            StopIteration: the stream has ended.
+            EngineError: the request failed.
+        """
+        came = False
+        while self.completion is None and (chunk := self._stream.next_chunk(0.0)) is not None:
+            self._add(chunk)
+            came = True
+        return came
+
     def _add(self, chunk: StreamChunk) -> None:
         self.completion = chunk.completion
         self._text += chunk.text
@@ -127,16 +130,25 @@ class TextStream:
 
     def _now(self) -> Answer:
         now = time.perf_counter()
-        answer = replace(
-            self._start, text=self._tidy(self._text), num_tokens=self._num_tokens, elapsed_s=now - self._started
-        )
+        elapsed_s = now - self._started
+        speed = place = None
         if self._first_token is not None:
+            phase: Phase = "writing"
             seconds = now - self._first_token
             speed = (self._num_tokens - 1) / seconds if self._num_tokens > 1 and seconds > 0 else None
-            return replace(answer, phase="writing", tokens_per_s=speed)
-        # Every request waits for a moment; only a longer wait is worth a word.
-        place = self._stream.place() if answer.elapsed_s > SHORTEST_BETWEEN_UPDATES_S else None
-        return replace(answer, phase="reading" if place is None else "waiting", place=place)
+        else:
+            # Every request waits for a moment; only a longer wait is worth a word.
+            place = self._stream.place() if elapsed_s > SHORTEST_BETWEEN_UPDATES_S else None
+            phase = "reading" if place is None else "waiting"
+        return replace(
+            self._start,
+            text=self._tidy(self._text),
+            phase=phase,
+            num_tokens=self._num_tokens,
+            elapsed_s=elapsed_s,
+            tokens_per_s=speed,
+            place=place,
+        )
 
     def _final(self, completion: Completion | None) -> Answer:
         text = self._text
@@ -172,6 +184,13 @@ class AnswerStream(TextStream):
             stop=template.stop,
             tidy=template.answer,
         )
+
+
+async def _rest(seconds: float, stopped: asyncio.Event) -> None:
+    """Wait so long, or until the answer is stopped."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
 
 
 def without_started_stop(text: str, stop: Sequence[str]) -> str:

@@ -226,10 +226,15 @@ def chatbot_messages(
     for turn in conversation.turns:
         messages.append({"role": "user", "content": [_text(to_markdown(turn.question))]})
         if turn.answer is not None:
-            line = FACTS_MARK + _escape_tags(" · ".join(facts(turn.answer)))
-            text = to_markdown(turn.answer.text) or NOTHING_WRITTEN
-            messages.append({"role": "assistant", "content": [_text(text), _text(line)]})
+            messages.append(answer_message(turn.answer, facts(turn.answer)))
     return messages
+
+
+def answer_message(answer: Answer, facts: Sequence[str]) -> ChatbotMessage:
+    """An answer as `chatbot_messages` has it."""
+    line = FACTS_MARK + _escape_tags(" · ".join(facts))
+    text = to_markdown(answer.text) or NOTHING_WRITTEN
+    return {"role": "assistant", "content": [_text(text), _text(line)]}
 
 
 def edited_text(value: object) -> str | None:

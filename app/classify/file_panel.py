@@ -21,6 +21,7 @@ from app.classify.upload import AUTOMATIC, Upload, answers_path
 from app.classify.view import preview_html, reasons_html
 from app.context import AppContext
 from app.look import problem_html
+from app.updates import Updates
 from app.uploads import MAX_UPLOAD_BYTES
 from model.interface import EngineError, InvalidRequest
 
@@ -28,8 +29,6 @@ SHOWN_REASONS = 20
 UPLOAD_LIFE_S = 3600  # how long a file of a closed tab is kept
 SKIP, CUT = "leave them out, with the reason", "cut their end off"
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-
-Updates = dict[Any, Any]
 
 
 class FilePanel:

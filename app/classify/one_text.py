@@ -15,12 +15,11 @@ from app.classify.occlusion import BETWEEN_UPDATES_S, Moved, what_moved
 from app.classify.view import bars_html, moved_html
 from app.context import AppContext
 from app.look import problem_html
+from app.updates import Updates
 from model.interface import EngineError, InvalidRequest
 
 EXAMPLE = "What a lovely film, and the soup was great!"
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-
-Updates = dict[Any, Any]
 
 
 class OneText:

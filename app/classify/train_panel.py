@@ -21,13 +21,12 @@ from app.classify.training import Stage, train_on
 from app.classify.upload import Upload
 from app.context import AppContext
 from app.look import problem_html
+from app.updates import Updates
 from model.interface import EngineError, InvalidRequest
 
 SKIP, REFUSE = "leave them out, and say so", "train nothing"
 TYPES = [".csv", ".jsonl"]
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-
-Updates = dict[Any, Any]
 
 
 class TrainPanel:

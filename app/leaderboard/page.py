@@ -15,9 +15,8 @@ from app.leaderboard.scores import Choice, Leaderboard, Score, read_leaderboard
 from app.leaderboard.scores_csv import scores_csv
 from app.leaderboard.view import boards_html
 from app.look import problem_html, title_html
+from app.updates import Updates
 from model.interface import InvalidRequest
-
-Updates = dict[Any, Any]
 
 ABOUT = "What was measured here, with 95 % intervals, and what others published. A score leads to its items."
 ALL = "all"

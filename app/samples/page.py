@@ -14,9 +14,8 @@ from app.look import problem_html, title_html
 from app.samples.query import SHOW, SHOW_PAIR, Query, find
 from app.samples.runs import Run, list_runs
 from app.samples.view import count_text, page_html
+from app.updates import Updates
 from model.interface import InvalidRequest
-
-Updates = dict[Any, Any]
 
 ABOUT = "Every recorded item with its exact prompt, output and verdict, of one run or of two side by side."
 NOTHING = "-"  # an empty value would be shown as if nothing could be chosen

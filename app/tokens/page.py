@@ -15,7 +15,7 @@ import gradio as gr
 from app.chat.settings import ChatSettings
 from app.context import AppContext
 from app.downloads import offer
-from app.live_page import LivePage, Updates, all_unchanged
+from app.live_page import LivePage
 from app.look import problem_html, title_html
 from app.tokens.asking import score, write
 from app.tokens.controls import answer_controls
@@ -24,6 +24,7 @@ from app.tokens.scored_csv import scored_csv
 from app.tokens.scored_text import ScoredText
 from app.tokens.tokenisation import tokenisation_csv, tokenisation_html, tokenise
 from app.tokens.view import MOST_TOKENS, scored_html
+from app.updates import Updates, all_unchanged
 from model.interface import Engine, EngineError
 
 ABOUT = "How probable each token of a text is to a model, what else it thought of, and how each model splits the text."

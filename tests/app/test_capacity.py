@@ -17,19 +17,28 @@ from page_events import at_once, event_of, run
 ROOT = Path(__file__).parents[2]
 NUM_STREAMS, TOKENS_PER_S, NUM_TOKENS = 32, 50, 256
 LONGEST_WALL = 1.35  # times the ideal: all tokens at the engine's pace
-LARGEST_SHARE = 0.60  # of one core, the scripted engine included; the aim is 0.40, on cores that nobody else uses
+LARGEST_SHARE = 0.40  # of one core, the scripted engine included
+LEAST_UPDATES_PER_S = 6  # of the ten there may be
 
 SERVER = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-import socket, uvicorn
+import socket
 from scripted_engine import ScriptedEngine
 from app.server import create_app
+from app.serving import AppServer
 text = " ".join(f"word{{number}}" for number in range(100))
 engine = ScriptedEngine(lambda prompt: text, tokens_per_s={TOKENS_PER_S}, max_num_requests={NUM_STREAMS})
 listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
-uvicorn.Server(uvicorn.Config(create_app([engine]), log_level="critical")).run(sockets=[listener])
+AppServer(
+    listener,
+    open_engines=lambda: [engine],
+    create_app=create_app,
+    say_ready=lambda engines: print(listener.getsockname()[1], flush=True),
+    say_failed=sys.exit,
+    drain_s=0,
+    step_s=0,
+).serve_until_told_to_end()
 """
 
 
@@ -80,7 +89,7 @@ def test_thirty_two_streams_keep_pace_and_leave_most_of_a_core(
     seconds, cpu_s, num_updates = asyncio.run(ask_all())
     ideal = NUM_TOKENS / TOKENS_PER_S
     measured = f"{seconds / ideal:.2f} of the ideal time, {cpu_s / seconds:.2f} of a core, updates {num_updates}"
-    assert min(num_updates) > 2 * ideal, measured
+    assert min(num_updates) >= LEAST_UPDATES_PER_S * ideal, measured
     assert max(num_updates) <= 10 * seconds + 3, measured
     assert seconds <= LONGEST_WALL * ideal, measured
     assert cpu_s <= LARGEST_SHARE * seconds, measured

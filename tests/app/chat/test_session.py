@@ -208,6 +208,18 @@ async def test_updates_are_at_most_ten_a_second_and_the_last_text_is_shown() -> 
 
 
 @pytest.mark.asyncio
+async def test_where_many_answers_are_shown_each_is_updated_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.chat.session.STREAMS_AT_FULL_RATE", 1)
+    engine = ScriptedEngine(lambda prompt: "x" * 40, tokens_per_s=50, max_num_requests=3)
+    streams = [AnswerStream(engine, ASKED, ChatSettings()) for _ in range(3)]
+    answers = await asyncio.gather(*(read(stream) for stream in streams))
+    engine.close()
+    for one in answers:
+        assert {later.elapsed_s - earlier.elapsed_s > 0.25 for earlier, later in pairwise(one[:-1])} == {True}
+        assert one[-1].text == "x" * 40
+
+
+@pytest.mark.asyncio
 async def test_the_wait_for_the_first_token_gives_an_update_every_quarter_second() -> None:
     engine = ScriptedEngine(ttft_s=1.2)
     times = [time.perf_counter()]
