@@ -125,6 +125,11 @@ bench-kernels: setup ## check and time all kernels on a GPU, and write results/k
 bench-engine: setup ## measure the engine on a GPU, random full-size weights, beside Hugging Face: ARGS="--minutes 6"
 	$(BIN)/python -m evals.bench_engine $(ARGS)
 
+# Without `make setup` too, with a Python that has torch, triton and transformers: a borrowed machine has no network.
+.PHONY: gpu-report
+gpu-report: ## check and measure all that needs a GPU within nine minutes, and write results/bench/gpu.md
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m evals.gpu_report $(ARGS)
+
 .PHONY: check
 check: setup ## lint, types and fast tests
 	$(BIN)/ruff format --check .

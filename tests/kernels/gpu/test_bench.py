@@ -152,3 +152,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_not_everything_is_not_written() -> None:
     assert program.parse([]).output == program.RESULTS
     assert all(program.parse(line.split()).output is None for line in ("--check", "--module gemv", "--dtype float16"))
+
+
+def test_a_device_without_a_number_is_the_first() -> None:
+    assert [program.with_index(name).index for name in ("cuda", "cuda:0", "cuda:3")] == [0, 0, 3]
