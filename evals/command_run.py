@@ -55,6 +55,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-graphs", action="store_true", help="on a GPU: compute every step without CUDA graphs")
     parser.add_argument(
+        "--attention-backend",
+        default="auto",
+        metavar="NAME[/NAME]",
+        help="flash-attn, torch-varlen, triton or sdpa, for prompts and, after a slash, for answers (default: auto)",
+    )
+    parser.add_argument(
+        "--kernels",
+        default="auto",
+        choices=("auto", "triton", "reference"),
+        help="what computes norms, rotation and activations: our Triton kernels, as auto does on a GPU, or torch",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU: the same bits for an item whatever is computed beside it; slower, prompts most of all",
+    )
+    parser.add_argument(
         "--gpu-memory-utilization",
         type=float,
         default=0.9,
@@ -114,6 +131,9 @@ def run(options: argparse.Namespace) -> int:
         rope_position_dtype=options.rope_position_dtype,
         context_length=options.context_length,
         graphs=not options.no_graphs,
+        attention_backend=options.attention_backend,
+        kernels=options.kernels,
+        deterministic=options.deterministic,
         gpu_memory_utilization=options.gpu_memory_utilization,
         batch_size=options.batch_size,
         concurrency=options.concurrency,

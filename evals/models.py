@@ -45,6 +45,9 @@ class ModelOptions:
     rope_position_dtype: str = "float32"
     context_length: int | None = None
     graphs: bool = True
+    attention_backend: str = "auto"
+    kernels: str = "auto"
+    deterministic: bool = False
     gpu_memory_utilization: float = 0.9
     batch_size: int = 8
     concurrency: int = 16
@@ -89,6 +92,9 @@ def open_model(name: str, options: ModelOptions) -> OpenModel:
         rope_position_dtype=options.rope_position_dtype,
         context_length=options.context_length,
         graphs=options.graphs,
+        attention_backend=options.attention_backend,
+        kernels=options.kernels,
+        deterministic=options.deterministic,
         gpu_memory_utilization=options.gpu_memory_utilization,
     )
     return engine_model(engine)

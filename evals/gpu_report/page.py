@@ -70,7 +70,7 @@ def write_page(report: GpuReport, output: Path) -> Path:
     path = folder / PAGE
     folder.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    new.write_text(render(report, engine, _read_kernels(output / "kernels" / KERNELS_DATA)), encoding="utf-8")
+    new.write_text(render(report, engine, read_kernels(output / "kernels" / KERNELS_DATA)), encoding="utf-8")
     os.replace(new, path)
     return path
 
@@ -138,7 +138,7 @@ def _logs(report: GpuReport) -> str:
     return "\n".join(parts)
 
 
-def _read_kernels(path: Path) -> Mapping[str, Any] | None:
+def read_kernels(path: Path) -> Mapping[str, Any] | None:
     """`kernels.bench`'s report as plain data: importing its reader would import Triton's kernels."""
     if not path.is_file():
         return None

@@ -138,10 +138,10 @@ def read_tests(lines: Sequence[str], code: int | None) -> tuple[Mapping[str, Any
     """Numbers of tests by verdict, and those that failed with the first line of why."""
     verdicts: dict[str, str] = {}
     for line in lines:
-        if found := _VERDICT.search(line):
-            first, name, other_name, second = found.groups()
+        if match := _VERDICT.search(line):
+            first, name, other_name, second = match.groups()
             verdicts[name or other_name] = first or second
-    why = {match[1]: match[2] for line in lines if (match := _SUMMARY.match(line))}
+    why = {said[1]: said[2] for line in lines if (said := _SUMMARY.match(line))}
     failed = sorted(name for name, verdict in verdicts.items() if verdict in ("FAILED", "ERROR"))
     found = {
         "passed": sum(verdict == "PASSED" for verdict in verdicts.values()),

@@ -12,6 +12,7 @@ from evals.report.blocks import Block, Heading, Text
 from evals.report.boards import Board, make_boards
 from evals.report.details import detail_blocks
 from evals.report.entries import entries_of, shown
+from evals.report.gpu import GpuResults, gpu_blocks
 from evals.report.leaderboard import matrix_blocks
 from evals.report.pairs import Items, pair_blocks
 from evals.report.partial import partial_blocks
@@ -44,13 +45,15 @@ class Sources:
 
     Attributes:
         records: of runs. items: gives a run's items. figures: published ones. measurements: sections on other
-            measurements, in Markdown, each beginning with its heading of level 2.
+            measurements, in Markdown, each beginning with its heading of level 2. gpu: what was measured on one, if
+            anybody has looked.
     """
 
     records: tuple[RunRecord, ...]
     items: Items = no_items
     figures: tuple[ReferenceFigure, ...] = ()
     measurements: tuple[str, ...] = ()
+    gpu: GpuResults | None = None
 
 
 def page(sources: Sources) -> list[Block]:
@@ -78,6 +81,8 @@ def page(sources: Sources) -> list[Block]:
     if not demo:
         blocks.append(Text("No complete run is recorded."))
     blocks += speed_blocks(shown(entries))
+    if sources.gpu is not None:
+        blocks += gpu_blocks(sources.gpu)
     blocks += partial_blocks(entries)
     for section in sources.measurements:
         title, _, rest = section.removeprefix("## ").partition("\n")

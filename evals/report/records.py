@@ -11,6 +11,7 @@ from evals.errors import EvaluationError
 from evals.item_results import item_results
 from evals.record import ITEMS_NAME, RECORD_NAME, RunRecord, read_record
 from evals.reference_figures import load_reference_figures
+from evals.report.gpu import read_gpu
 from evals.report.page import Sources
 
 
@@ -47,6 +48,7 @@ def read_sources(output: Path) -> Sources:
         records=tuple(read_records(output)),
         items=items,
         figures=load_reference_figures(),
+        gpu=read_gpu(output),
         measurements=tuple(
             text
             for text in (

@@ -10,6 +10,7 @@ from evals.record import RunRecord
 from evals.reference_figures import ReferenceFigure, load_reference_figures
 from evals.report.boards import make_boards
 from evals.report.entries import entries_of, shown
+from evals.report.gpu import gpu_files
 from evals.report.leaderboard_json import leaderboard_json
 from evals.report.markdown import to_markdown
 from evals.report.page import Sources, no_items, page
@@ -57,6 +58,7 @@ def render_files(sources: Sources) -> dict[str, str]:
         "leaderboard.csv": leaderboard_csv(boards),
         "leaderboard.tex": leaderboard_tex(boards),
         "leaderboard.json": leaderboard_json(boards, sources.figures),
+        **({} if sources.gpu is None else gpu_files(sources.gpu)),
     }
 
 

@@ -75,6 +75,9 @@ def test_run_then_report(opened: list[Any], items: Path, tmp_path: Path, capsys:
         "rope_position_dtype": "float32",
         "context_length": None,
         "graphs": True,
+        "attention_backend": "auto",
+        "kernels": "auto",
+        "deterministic": False,
         "gpu_memory_utilization": 0.9,
     }
     page = tmp_path / "results" / "README.md"
@@ -83,6 +86,16 @@ def test_run_then_report(opened: list[Any], items: Path, tmp_path: Path, capsys:
     page.unlink()
     assert command.main(["report", *output]) == 0
     assert page.read_text(encoding="utf-8") == written
+
+
+@pytest.mark.usefixtures("reported")
+def test_how_a_gpu_computes_can_be_chosen(opened: list[Any], items: Path, tmp_path: Path) -> None:
+    arguments = ["run", "--models", "some/a", "--data", str(items), *TASKS, "--output", str(tmp_path)]
+    how = ["--no-graphs", "--attention-backend", "sdpa/triton", "--kernels", "reference", "--deterministic"]
+    assert command.main([*arguments, *how]) == 0
+    ((_, options),) = opened
+    wanted = {"graphs": False, "attention_backend": "sdpa/triton", "kernels": "reference", "deterministic": True}
+    assert {name: options[name] for name in wanted} == wanted
 
 
 @pytest.mark.usefixtures("reported")
