@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,9 @@ class Bench:
     kept: dict[str, Any] = field(default_factory=dict)
 
     def say(self, name: str, value: float | None, unit: str, **rest: Any) -> None:
-        """Write a figure down."""
+        """Write a figure down; a number that is not finite is none."""
+        if value is not None and not math.isfinite(value):
+            value, rest["problem"] = None, f"it is {value}"
         self.record(Figure(name=name, value=value, unit=unit, **rest))
 
     def copy_bytes_per_s(self) -> float:

@@ -162,15 +162,14 @@ def _token_s(bench: Bench, model: Any, batch: int, context: int, **options: Any)
         if bench.device.type == "cuda":
             torch.cuda.synchronize(bench.device)
         begin = time.perf_counter()
-        with torch.inference_mode():
-            answer = model.generate(
-                input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                max_new_tokens=many,  # always: a static cache of another size would be compiled for again
-                stopping_criteria=[StopAt(length + count)],
-                do_sample=False,
-                **options,
-            )
+        answer = model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=many,  # always: a static cache of another size would be compiled for again
+            stopping_criteria=[StopAt(length + count)],
+            do_sample=False,
+            **options,
+        )
         if bench.device.type == "cuda":
             torch.cuda.synchronize(bench.device)
         if answer.shape[1] != length + count:

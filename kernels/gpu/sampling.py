@@ -24,6 +24,7 @@ from kernels.sampling import NOISE_BLOCK, DrawParams, draw_reference
 DIGIT_BITS = 4
 LOGIT_BITS = 32
 BLOCK = 1024
+WIDE_BLOCK = 4096  # of the pass that every row needs: a thread has two loads of 16 bytes under way
 NUM_WARPS = 16
 
 
@@ -87,7 +88,7 @@ def find_first_kept(
     return tl.maximum(prefix << shift, least)
 
 
-@triton.jit(do_not_specialize=["vocab_size"])
+@triton.jit
 def draw_rows(
     logits,
     temperatures,
@@ -106,6 +107,7 @@ def draw_rows(
     DIGIT_BITS: tl.constexpr,
     NOISE_BLOCK: tl.constexpr,
     BLOCK: tl.constexpr,
+    WIDE_BLOCK: tl.constexpr,
 ):
     """Grid (num_rows,)."""
     index = tl.program_id(0).to(tl.int64)
@@ -116,10 +118,10 @@ def draw_rows(
     top_k, top_p = tl.load(top_ks + index), tl.load(top_ps + index).to(tl.float32)
     min_p = tl.load(min_ps + index).to(tl.float32)
 
-    highest = tl.full((BLOCK,), -float("inf"), tl.float32)
-    highest_token = tl.zeros((BLOCK,), tl.int32)
-    for start in range(0, vocab_size, BLOCK):
-        tokens = start + tl.arange(0, BLOCK)
+    highest = tl.full((WIDE_BLOCK,), -float("inf"), tl.float32)
+    highest_token = tl.zeros((WIDE_BLOCK,), tl.int32)
+    for start in range(0, vocab_size, WIDE_BLOCK):
+        tokens = start + tl.arange(0, WIDE_BLOCK)
         value = tl.load(row + tokens, mask=tokens < vocab_size, other=-float("inf"))
         highest_token = tl.where(value > highest, tokens, highest_token)
         highest = tl.maximum(highest, value)
@@ -209,6 +211,7 @@ def _constants(vocab_size: int) -> dict[str, int]:
         "DIGIT_BITS": DIGIT_BITS,
         "NOISE_BLOCK": NOISE_BLOCK,
         "BLOCK": BLOCK,
+        "WIDE_BLOCK": WIDE_BLOCK,
     }
 
 
@@ -229,9 +232,8 @@ def compile_cases() -> list[CompileCase]:
             kernel=draw_rows,
             signature=types,
             constants={"WRITES_KEPT": False, **_constants(vocab_size)},
-            divisible_by_16=(*pointers, "row_stride"),
+            divisible_by_16=(*pointers, "row_stride", "vocab_size"),
             num_warps=NUM_WARPS,
-            loads_16_bytes=False,  # a thread has 2 entries of a tile, or 1 of a part of the noise's
         )
         for model, vocab_size in VOCABULARIES.items()
     ]
