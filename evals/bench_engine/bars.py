@@ -232,6 +232,14 @@ def gate_lines(report: Report) -> list[str]:
             f"best (a tie: {one.roof:.2g})"
             for one in tokens
         ]
+        theirs = (
+            [one for one in report.section(EAGER).figures if one.name.startswith("shortfall ")] if name == GATE else []
+        )
+        said += [
+            f"{one.more['answers'] - one.more['differing']} of {one.more['answers']} answers are those of Hugging "
+            f"Face's generate, the worst token of the others is {one.value:.2g} below its best (a tie: {one.roof:.2g})"
+            for one in theirs
+        ]
         verdict = "" if section.status == "measured" else f" **{section.status}**: {section.reason}."
         lines.append(f"{title}:{verdict} {'; '.join(said)}")
     return lines

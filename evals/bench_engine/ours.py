@@ -112,9 +112,7 @@ def gate(bench: Bench) -> None:
 
     sizes, first = bench.sizes, bench.sizes.gate_prompt // 2
     vocab_size = _vocab_size(bench)
-    prompts = [
-        random_prompt(sizes.gate_prompt, vocab_size=vocab_size, seed=index) for index in range(sizes.gate_prompts)
-    ]
+    prompts = gate_prompts(sizes, vocab_size=vocab_size)
     theirs, their_weights = hugging_face_logits(bench, prompts[:2], first=first)
     ours = opened(bench)
     engine, runner = ours.engine, ours.engine._core.runner
@@ -158,6 +156,7 @@ def gate(bench: Bench) -> None:
     if ours.dense is not ours.graphs:
         with replaying(ours, ours.dense):
             found["dense, together"] = answers(True)
+    bench.say("answers", None, "", more={"token_ids": [list(answer) for answer in found["together"]]})
     worst = {
         name: max(
             gates.shortfall(

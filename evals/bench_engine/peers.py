@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
+from evals.bench_engine import gate as gates
 from evals.bench_engine.bench import Absent, Bench, GateFailed
-from evals.bench_engine.sizes import mixed_requests
+from evals.bench_engine.sizes import gate_prompts, mixed_requests
 from model.speed.random_model import fill, fingerprint
 from model.speed.shapes import shape_of
 from model.speed.steps import random_prompt
@@ -70,9 +71,39 @@ def opened(bench: Bench) -> Any:
     return bench.kept["peer"]
 
 
+@torch.inference_mode()
+def check_answers(bench: Bench, model: Any) -> None:
+    """Compare the greedy answers of the gate's prompts. One of ours that differs from Hugging Face's must be greedy by
+    its logits too, to within a tie: they differ from the truth as much as ours do, so twice the gate's tie is one.
+
+    Raises:
+        GateFailed: one is not.
+    """
+    figures = {figure.name: figure for figure in bench.earlier["gate"].figures}
+    ours, tie = figures["answers"].more["token_ids"], figures["shortfall together"].roof
+    assert tie is not None
+    prompts = gate_prompts(bench.sizes, vocab_size=model.config.vocab_size)
+    differing, worst = 0, 0.0
+    for prompt, answer in zip(prompts, ours, strict=True):
+        input_ids = torch.tensor([prompt], device=bench.device)
+        found = model.generate(
+            input_ids, attention_mask=torch.ones_like(input_ids), max_new_tokens=len(answer), do_sample=False
+        )
+        if found[0, len(prompt) :].tolist() != answer:
+            differing += 1
+            logits = model(torch.tensor([[*prompt, *answer[:-1]]], device=bench.device)).logits[0, len(prompt) - 1 :]
+            worst = max(worst, gates.shortfall(logits.float(), answer))
+    bench.say(
+        "shortfall by Hugging Face", worst, "logits", roof=2 * tie, more={"differing": differing, "answers": len(ours)}
+    )
+    if not worst <= 2 * tie:
+        raise GateFailed(f"a token of ours is {worst:.3g} below Hugging Face's best, and {2 * tie:.3g} is a tie")
+
+
 def eager(bench: Bench) -> None:
-    """`generate` as it is: one answer, and as many as the wide bar has."""
+    """`generate` as it is, whose answers must be ours: one answer at a time, and eight."""
     model = opened(bench)
+    check_answers(bench, model)
     for batch, context in (bench.sizes.short, (8, bench.sizes.short[1])):
         bench.say("step", _token_s(bench, model, batch, context), "s", batch=batch, context=context)
 

@@ -104,6 +104,11 @@ TINY = Sizes(
 SIZES = {sizes.name: sizes for sizes in (FULL, TINY)}
 
 
+def gate_prompts(sizes: Sizes, *, vocab_size: int) -> list[list[int]]:
+    """The prompts that every side answers before anything is timed."""
+    return [random_prompt(sizes.gate_prompt, vocab_size=vocab_size, seed=seed) for seed in range(sizes.gate_prompts)]
+
+
 def mixed_requests(sizes: Sizes, *, vocab_size: int, seed: int) -> list[tuple[list[int], int]]:
     """Prompts and the number of tokens to answer each with; the same for everybody."""
     draw = random.Random(f"mixed {seed}")

@@ -182,6 +182,22 @@ def test_other_weights_are_refused(record: Callable[..., Recorder]) -> None:
         peers.opened(run.bench("hf-eager", []))
 
 
+def test_answers_that_are_not_hugging_faces(record: Callable[..., Recorder]) -> None:
+    run = record(
+        kernels="reference", backend=None, sizes=replace(TINY, gate_prompts=2, gate_answer=4, peer_tokens=(1, 2))
+    )
+    run("roofs", ours.roofs)
+    found = run("gate", ours.gate)
+    [answers] = [one for one in found.figures if one.name == "answers"]
+    figures: list[Figure] = []
+    peers.check_answers(run.bench("hf-eager", figures), peers.opened(run.bench("hf-eager", [])))
+    assert (figures[0].value, figures[0].more) == (0.0, {"differing": 0, "answers": 2})
+    answers.more["token_ids"][1][2] += 1  # type: ignore[index]
+    with pytest.raises(GateFailed, match="below Hugging Face's best"):
+        peers.check_answers(run.bench("hf-eager", figures), peers.opened(run.bench("hf-eager", [])))
+    assert figures[1].more == {"differing": 1, "answers": 2}
+
+
 def test_absent_and_failed_sections(record: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
     run = record(kernels="reference", backend=None)
     assert run_section("peers:compiled", run.bench("roofs", [])) == (
