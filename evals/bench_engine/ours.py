@@ -19,7 +19,7 @@ import torch
 
 from evals.bench_engine import gate as gates
 from evals.bench_engine.bench import Absent, Bench, GateFailed
-from evals.bench_engine.sizes import mixed_requests
+from evals.bench_engine.sizes import gate_prompts, mixed_requests
 from model.interface import SamplingParams
 from model.open_engine import open_engine
 from model.speed import costs, exact
