@@ -9,8 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kernels.processor import processor_name
-from model.interface import EngineInfo
+from model.interface import EngineInfo, processor_name
 
 if TYPE_CHECKING:
     from model.probes.loaded import LoadedModel

@@ -4,9 +4,9 @@ In float32 on a CPU, `torch.nn.functional.linear` goes to MKL's sgemm, which is 
 There (Xeon with AVX-512, two cores, torch 2.13) it is faster than what follows by 1.3 to 6 times where matrices have
 up to 1,000 rows and there are up to 16 vectors, and as fast for larger ones; so there it is taken.
 
-On others one row is a single thread's work for it, which reads the weights at a third of what the memory gives, and more
-rows are slower than oneDNN's product (AMD EPYC with AVX-512, two cores, torch 2.13: one row 3 times, 2 to 16 rows 1.5
-to 4 times, 32 to 256 rows 1.2 to 1.5 times). So one row is taken as a batch of products, each with a share of the
+On others one row is a single thread's work for it, which reads the weights at a third of what the memory gives, and
+more rows are slower than oneDNN's product (AMD EPYC with AVX-512, two cores, torch 2.13: one row 3 times, 2 to 16 rows
+1.5 to 4 times, 32 to 256 rows 1.2 to 1.5 times). So one row is taken as a batch of products, each with a share of the
 weights' rows, at least one a thread; also on a single thread, where MKL's batched product reads 1.6 times faster than
 its plain one. More rows go to oneDNN. Other dtypes go to oneDNN by themselves.
 """

@@ -6,6 +6,7 @@ ids, or token ids with vectors in some places. Nothing here imports torch, so a 
 instead of a real one (`tests/scripted_engine.py`).
 """
 
+from kernels.processor import processor_name
 from model.interface.classification import ClassificationHead, ProblemType
 from model.interface.completion import Completion, FinishReason, StreamChunk, Timing, TokenLogprob
 from model.interface.continuation import Continuation, document_start, split_continuation
@@ -57,5 +58,6 @@ __all__ = [
     "TokenScore",
     "Tokenizer",
     "document_start",
+    "processor_name",
     "split_continuation",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from app.api.load_test.verdict import Verdict
-from kernels.processor import processor_name
+from model.interface import processor_name
 
 FILE = "README.md"
 _GROUP = Path("/proc/self/autogroup")  # what nice is relative to on a desktop kernel, sched(7)
@@ -53,8 +53,8 @@ def write_page(
     models = ", ".join(f"{one['model_name']} ({one['device']}, {one['dtype']})" for one in health["models"])
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]
     machine = (
-        f"{processor_name()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; {platform.system()} "
-        f"{platform.release()}; load average before the end {os.getloadavg()[0]:.1f}"
+        f"{processor_name()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; "
+        f"{platform.system()} {platform.release()}; load average before the end {os.getloadavg()[0]:.1f}"
     )
     group = _GROUP.read_text().partition("nice ")[2].strip() if _GROUP.is_file() else "0"
     facts = (
