@@ -25,7 +25,7 @@ METHOD = """## Method
   loads the model, warms up on other requests, and is timed on requests it has not seen, so that our prefix cache helps
   only within a run. Loading is not timed; tokenizing is, on both sides. Python's garbage is collected before the clock
   starts: it takes 0.2 s after so many imports.
-- **Ours** is opened with its defaults (but the KV cache: it holds the work, or 16 prompts of a generative
+- **Ours** is opened with its defaults (but the KV cache: it holds the work, or 12 prompts of a generative
   one), through `model.interface`; scoring and answers go through our lm-eval adapter.
 - **Peers** run in fp32 with the same number of threads, at the fastest of the settings tried (listed below), each
   tried on the whole work: batch size first, then attention (sdpa, eager), then the order of the requests. Hugging

@@ -17,7 +17,7 @@ from evals.errors import EvaluationError
 ENGINE_REQUESTS = 64  # open_engine's max_num_requests
 # Neighbours among generative prompts whose keys and values fit at once, as `resident_tokens` counts them (twice as many
 # of common size): where the prompts share nothing, holding all of them takes memory and gains little.
-ANSWERS_HELD = 8
+ANSWERS_HELD = 6
 BUNDLED_NAME = "persimmon-demo"
 
 DECODE_ONE = "decode-1"
