@@ -25,13 +25,13 @@ from app.chat.dialogue import LATEX_DELIMITERS
 from app.chat.session import LiveAnswers
 from app.context import AppContext
 from app.live_page import LastMessage, LivePage
-from app.look import problem_html
+from app.look import problem_html, title_html
 from app.updates import Updates, all_unchanged
 from model.interface import EngineError, InvalidRequest
 
-INTRODUCTION = (
-    "<header><h1>Arena</h1><p>One prompt, two answers side by side, your vote. While names are hidden, chance decides "
-    "who stands on which side, anew each round.</p></header>"
+ABOUT = (
+    "One prompt, two answers side by side, your vote. While names are hidden, chance decides who stands on which side, "
+    "anew each round."
 )
 
 
@@ -49,7 +49,7 @@ class _Arena:
         self.votes = Votes(context.database)
         self.random = SystemRandom()
         with gr.Column(elem_id="arena"):
-            _html(INTRODUCTION)
+            _html(title_html("Arena", ABOUT))
             self.controls = Controls(context.writers)
             self.current = gr.State(None)
             with gr.Row(elem_id="arena-sides"):

@@ -9,10 +9,14 @@ from app.classify.file_panel import FilePanel
 from app.classify.one_text import OneText
 from app.classify.train_panel import TrainPanel
 from app.context import AppContext
+from app.look import title_html
+
+ABOUT = "Labels for one text or for every row of a file, by how likely a model writes them, or by a head trained here."
 
 
 def build_page(context: AppContext) -> None:
     """The page, into the Blocks around it."""
+    gr.Markdown(title_html("Classify", ABOUT), sanitize_html=False)
     with gr.Row(elem_id="classify"):
         work = gr.Column(scale=3, min_width=300, elem_id="classify-result")
         with gr.Column(scale=2, min_width=300, elem_id="classify-controls"):

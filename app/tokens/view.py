@@ -69,7 +69,8 @@ def _figures(scored: ScoredText) -> str:
         notes.append("Nothing comes before the first token, so it has no probability.")
     notes.append("Probabilities are the model's own, before temperature and the other settings.")
     return (
-        '<div class="scroll"><table class="figures"><thead><tr><th>Part</th><th>Tokens</th><th>With a probability</th>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Figures">'
+        '<table class="figures"><thead><tr><th>Part</th><th>Tokens</th><th>With a probability</th>'
         f"<th>Perplexity</th><th>Bits per byte</th></tr></thead><tbody>{rows}</tbody></table></div>"
         f'<p class="subdued">{escape(scored.model_name)}. {escape(" ".join(notes))}</p>'
     )

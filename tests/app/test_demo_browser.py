@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from app.pages import PAGES
@@ -26,6 +28,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = "model/demo/persimmon-demo"
+KNOB = (0xC2, 0x41, 0x0C)  # of sliders, in red, green and blue
 LONGEST_WAIT_S = 6.0  # for a page on a cold browser: 2 s on two idle cores, and continuous integration is not idle
 
 WATCHED = """
@@ -86,37 +89,77 @@ def health(address: str) -> dict[str, Any]:
     return state
 
 
-def test_a_tour_of_all_pages(program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any]) -> None:
-    """Each page is there within seconds, fits a phone, and has no finding of axe that is critical."""
+def findings(page: Any, **options: Any) -> dict[str, list[str]]:
+    """What axe finds on a page that is critical or serious: the elements, by rule."""
+    found = Axe().run(page, **options).response["violations"]
+    return {
+        one["id"]: [node["html"] for node in one["nodes"]] for one in found if one["impact"] in ("critical", "serious")
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_tour_of_all_pages(
+    program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any], scheme: str
+) -> None:
+    """Each page is there within seconds, has a heading, fits a phone, and has no finding of axe that is critical or
+    serious, on a desk or a phone."""
     _, address = program
     for entry in PAGES:
         start = time.monotonic()
-        tab = open_tab(address, path=entry.path)
+        tab = open_tab(address, path=entry.path, color_scheme=scheme)
         tab.page.get_by_role("link", name=entry.name, exact=True).wait_for()
         tab.page.locator("main :is(button, input, textarea, .prose):visible").first.wait_for()
         assert time.monotonic() - start < LONGEST_WAIT_S, entry.name
         tab.page.wait_for_timeout(500)
-        found = Axe().run(tab.page).response["violations"]
-        critical = {one["id"]: [node["html"] for node in one["nodes"]] for one in found if one["impact"] == "critical"}
-        assert critical == {}, entry.name
+        assert tab.page.get_by_role("heading", level=1).count() == 1, entry.name
+        assert findings(tab.page) == {}, entry.name
         tab.page.set_viewport_size({"width": 390, "height": 844})
         tab.page.wait_for_timeout(200)
         widest = tab.page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)")
         assert widest <= 390, entry.name
+        assert findings(tab.page) == {}, f"{entry.name} on a phone"
         tab.page.close()
+
+
+def test_tables_that_scroll_can_be_reached_by_keyboard(
+    program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any]
+) -> None:
+    """The report's, and those of tokens, each a region with a name."""
+    _, address = program
+    tab = open_tab(address, path="/leaderboard")
+    page = tab.page
+    page.get_by_role("tab", name="The whole report").click()
+    tables = page.locator(".report table")
+    tables.first.wait_for()
+    assert page.locator(".report").get_by_role("region", name=re.compile(r"\w")).count() == tables.count() > 5
+    page.get_by_role("region", name="All, with their sources").focus()
+    assert page.evaluate("document.activeElement.querySelectorAll('table').length") == 1
+    assert findings(page) == {}
+    page.goto(f"{address}/tokens")
+    page.get_by_label("Prompt").fill("What is 3 plus 4?")
+    tab.button("Show the tokens").click()
+    page.get_by_role("region", name="Figures").wait_for()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(500)
+    assert findings(page) == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_what_is_behind_them(
     program: tuple[subprocess.Popen[str], str], open_tab: Callable[..., Any], scheme: str
 ) -> None:
-    """Also the facts below an answer, and the button under the pointer."""
+    """Also code, the facts below an answer, links to what was exported, sliders, and the button under the pointer."""
     _, address = program
     tab = open_tab(address)
     tab.page.emulate_media(color_scheme=scheme)
     tab.page.reload()
-    tab.ask("What is 3 plus 4?")
+    tab.ask("Write a Python function that doubles a number.")
     tab.wait_until_done(1)
+    tab.page.locator("#conversation .token.keyword").first.wait_for()
+    tab.button("Export").click()
+    tab.page.locator("#export-links a").first.wait_for()
+    slider = Image.open(io.BytesIO(tab.page.locator("input[type=range]").first.screenshot())).convert("RGB")
+    assert KNOB in slider.get_flattened_data()
     tab.page.locator("#send").hover()
     for path in ("/", "/leaderboard"):
         if path != "/":
@@ -124,8 +167,7 @@ def test_texts_stand_out_from_what_is_behind_them(
             tab.page.get_by_role("table").first.wait_for()
         tab.page.wait_for_timeout(500)
         assert tab.page.evaluate("document.body.classList.contains('dark')") is (scheme == "dark")
-        found = Axe().run(tab.page, options={"runOnly": ["color-contrast"]}).response["violations"]
-        assert [node["html"] for one in found for node in one["nodes"]] == [], path
+        assert findings(tab.page, options={"runOnly": ["color-contrast"]}) == {}, path
 
 
 def test_the_bundled_model_answers_stops_and_ends(
