@@ -132,7 +132,7 @@ def test_each_table_of_the_report_is_a_region_named_by_its_heading(tmp_path: Pat
     (tmp_path / "README.md").write_text(f'# One `"code"`\n\n{table}\n\ntext\n\n{table}\n\n## Two\n\n{table}\n')
     text = report_markdown(tmp_path)
     assert re.findall(r'tabindex="0" role="region" title="([^"]*)"', text) == ["One &quot;code&quot;"] * 2 + ["Two"]
-    assert text.count(f">\n\n{table}\n\n</div>\n\n") == 3  # blank lines, so that it is read as Markdown
+    assert text.count(f">\n\n{table}\n\n</div>\n") == 3  # blank lines, so that it is read as Markdown
     assert [line for line in text.splitlines() if line and "div" not in line][:2] == ['# One `"code"`', "| a |"]
 
 
