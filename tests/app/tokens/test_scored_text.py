@@ -178,7 +178,7 @@ def test_the_page_shows_every_number_as_text_and_nothing_as_markup() -> None:
     assert [one["id"] for one in tokens] == list(hostile.encode())
     assert tokens[0]["logprob"] is None
     assert all(len(one["top"]) == 3 for one in tokens[1:])
-    assert page.count('tabindex="0"') == 1
+    assert len(re.findall(r'<button[^>]* tabindex="0"', page)) == 1  # one of the tokens is in the tab order
     assert page.count("<small>–</small>") == 1
     engine.close()
 
