@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from evals.bench_engine.sections import (
     TTFT,
     plan_of,
 )
+from evals.whole_files import write_whole
 
 PAGE = "engine.md"
 TITLE = """# The engine on a GPU
@@ -85,11 +85,7 @@ def write_page(report: Report, folder: Path) -> Path:
         (folder / name).unlink(missing_ok=True)
     for name, text in plots(report).items():
         (folder / name).write_text(text, encoding="utf-8")
-    path = folder / PAGE
-    new = path.with_suffix(".new")
-    new.write_text(render(report), encoding="utf-8")
-    os.replace(new, path)
-    return path
+    return write_whole(folder / PAGE, render(report))
 
 
 def bars_table(rows: Iterable[Bar], *, judged: bool = True) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from evals.errors import EvaluationError
 from evals.provenance import hardware
+from evals.whole_files import read_json, write_json
 
 SCHEMA = 1
 DATA = "engine.json"
@@ -141,12 +139,7 @@ def sources_hash(root: Path = ROOT) -> str:
 
 def write_report(report: Report, folder: Path) -> Path:
     """Write it whole or not at all: the process may be killed at any time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / DATA
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(asdict(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(new, path)
-    return path
+    return write_json(folder / DATA, asdict(report))
 
 
 def read_report(path: Path) -> Report:
@@ -155,15 +148,11 @@ def read_report(path: Path) -> Report:
     Raises:
         EvaluationError: it is no report of this schema.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["schema"] != SCHEMA:
-            raise EvaluationError(
-                f"{path.name} has schema {raw['schema']}, and {SCHEMA} is read: remove it and run again"
-            )
+
+    def build(raw: dict[str, Any]) -> Report:
         return Report(**{**raw, "sections": tuple(section_from_json(one) for one in raw["sections"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{path.name} cannot be read as a report ({error}): remove it and run again") from None
+
+    return read_json(path, schema=SCHEMA, build=build)
 
 
 def section_from_json(raw: Mapping[str, Any]) -> Section:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from evals.bench_engine.results import read_report as read_engine
 from evals.errors import EvaluationError
 from evals.gpu_report.parts import ENGINE, GATE, KERNELS, SANITIZER, TESTS
 from evals.gpu_report.results import GpuReport, Part
+from evals.whole_files import write_whole
 
 PAGE = "gpu.md"
 KERNELS_DATA = "bench.json"
@@ -67,12 +67,7 @@ def write_page(report: GpuReport, output: Path) -> Path:
         engine: Report | None = read_engine(folder / ENGINE_DATA)
     except EvaluationError:
         engine = None
-    path = folder / PAGE
-    folder.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(render(report, engine, read_kernels(output / "kernels" / KERNELS_DATA)), encoding="utf-8")
-    os.replace(new, path)
-    return path
+    return write_whole(folder / PAGE, render(report, engine, read_kernels(output / "kernels" / KERNELS_DATA)))
 
 
 def kernels_table(kernels: Mapping[str, Any]) -> str:

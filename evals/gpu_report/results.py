@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from evals.errors import EvaluationError
+from evals.whole_files import read_json, write_json
 
 SCHEMA = 1
 DATA = "gpu.json"
@@ -62,12 +60,7 @@ class GpuReport:
 
 def write_report(report: GpuReport, folder: Path) -> Path:
     """Write it whole or not at all: the process may be killed at any time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / DATA
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(asdict(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(new, path)
-    return path
+    return write_json(folder / DATA, asdict(report))
 
 
 def read_report(path: Path) -> GpuReport:
@@ -76,11 +69,9 @@ def read_report(path: Path) -> GpuReport:
     Raises:
         EvaluationError: it is no report of this schema.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["schema"] != SCHEMA:
-            raise EvaluationError(f"{path.name} has schema {raw['schema']}, not {SCHEMA}: remove it and run again")
+
+    def build(raw: dict[str, Any]) -> GpuReport:
         parts = tuple(Part(**{**one, "log": tuple(one["log"])}) for one in raw["parts"])
         return GpuReport(**{**raw, "parts": parts})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{path.name} cannot be read as a report ({error}): remove it and run again") from None
+
+    return read_json(path, schema=SCHEMA, build=build)
