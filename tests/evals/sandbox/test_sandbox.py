@@ -130,7 +130,11 @@ VERDICT = '("verdict", nonce, "passed", "", 0.1, [])'
 FAULTS = {
     "ends at once": ("import sys; sys.exit(3)", "the sandbox has ended"),
     "says why": ("import sys; sys.exit('bwrap: no namespaces today')", "bwrap: no namespaces today"),
-    "talks nonsense": ("print('x' * 99)", "the sandbox's words make no sense"),
+    # It stays until it is ended: gone before it is asked, it would be one that "has ended".
+    "talks nonsense": (
+        "import sys; print('x' * 99, flush=True); sys.stdin.read()",
+        "the sandbox's words make no sense",
+    ),
     "no verdict": (IMPOSTOR.replace("FRAMES", '[("done", 1)]'), "the judge ended with status 1 and no verdict"),
     "a failed judge": (IMPOSTOR.replace("FRAMES", f'[{VERDICT}, ("done", 1)]'), "the judge ended with status 1"),
     "odd words": (IMPOSTOR.replace("FRAMES", '["hello"]'), "the sandbox's words make no sense"),
