@@ -190,8 +190,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--kernels",
         default="auto",
-        choices=("auto", "triton", "reference"),
-        help="what computes norms, rotation and activations: our Triton kernels, as auto does on a GPU, or torch",
+        choices=("auto", "triton", "numba", "reference"),
+        help="what computes between the matrices: our kernels, as auto does (Triton's on a GPU, Numba's on a CPU), or "
+        "torch",
     )
     parser.add_argument(
         "--deterministic",

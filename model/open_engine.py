@@ -126,7 +126,7 @@ def open_engines(
         graphs: whether decode steps are captured as CUDA graphs on a GPU and replayed; answers are the same.
         gpu_memory_utilization: share of a GPU's memory for weights, workspace and caches, 0.1 to 1.
         attention_backend: `auto`, or a name of `model.layers.attention_backends`, or two as `PROMPTS/ANSWERS`.
-        kernels: `auto`, `triton` or `reference`, see `model.layers.ops.choose_ops`.
+        kernels: `auto`, `triton`, `numba` or `reference`, see `model.layers.ops.choose_ops`.
         deterministic: whether a request's answer is the same bits whatever runs beside it, at a price in speed; on a
             GPU, and not for the `top_logprobs` of scores. See `model.layers.triton_ops`.
         load: gives a checkpoint's model, as `load_checkpoint` does from files.
@@ -150,7 +150,14 @@ def open_engines(
             f"rope_position_dtype={rope_position_dtype!r} is not allowed: use {' or '.join(ROPE_POSITION_DTYPES)}"
         )
     position_dtype = DTYPES[rope_position_dtype]
-    chosen = choose_ops(torch_device, wanted=kernels, deterministic=deterministic)
+    if torch_device.type == "cpu" and attention_backend != "auto":
+        if kernels == "numba":
+            raise InvalidRequest(
+                f"attention_backend={attention_backend!r} is not allowed with kernels='numba', which has attention of "
+                "its own: use auto, or kernels='reference'"
+            )
+        kernels = "reference" if kernels == "auto" else kernels
+    chosen = choose_ops(torch_device, dtype=torch_dtype, wanted=kernels, deterministic=deterministic)
     if deterministic and attention_backend != "auto":
         raise InvalidRequest(
             f"attention_backend={attention_backend!r} is not allowed with deterministic, which has one of its own: use "
@@ -189,11 +196,16 @@ def open_engines(
             )
             for checkpoint in checkpoints
         ]
+        if chosen.ops.compile is not None:
+            for loaded in models:
+                chosen.ops.compile(loaded.model.config.head_dim)
         lengths = [_context_length(loaded, context_length) for loaded in models]
         backends = [
             _attention(loaded, torch_device, torch_dtype, block_size, attention_backend, deterministic=deterministic)
             for loaded in models
         ]
+        if chosen.ops.name == "numba":
+            backends = [replace(attention, few="numba") for attention in backends]
         plans = plan_memory(
             [
                 CacheNeed(loaded.model.config.kv_cache_shape, length)

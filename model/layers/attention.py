@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kernels.paged_attention import paged_attention_reference, write_kv_reference
 from kernels.paged_attention_cpu import paged_attention_cpu
-from kernels.qk_rotary import Rotation
+from kernels.qk_rotary import HeadNorms, Rotation
 from kernels.rotary import apply_rotary_
 from kernels.varlen_attention import flash_attn_varlen, torch_varlen
 from model.layers.attention_backends import AttentionBackend
@@ -57,11 +57,7 @@ def cached_attention(
     Returns:
         [num_tokens, num_heads, head_dim], or the rows of `batch.last` alone.
     """
-    if head_norms is not None:
-        query, key = head_norms[0](query), head_norms[1](key)
-    if rotation is not None:
-        apply_rotary_(query, *rotation)
-        apply_rotary_(key, *rotation)
+    query, key = prepare_heads(query, key, rotation=rotation, head_norms=head_norms)
     write_kv_reference(key, value, cache.key, cache.value, slot_mapping=batch.slot_mapping)
     queries = batch if batch.last is None else batch.last
     query, key, value = (batch.going_on(states) for states in (query, key, value))
@@ -78,6 +74,30 @@ def cached_attention(
             alibi_slopes=alibi_slopes,
         )
     return attend(query, cache=cache, batch=batch, scale=scale, alibi_slopes=alibi_slopes)
+
+
+def prepare_heads(
+    query: Tensor,
+    key: Tensor,
+    *,
+    rotation: Rotation | None,
+    head_norms: tuple[nn.LayerNorm, nn.LayerNorm] | None,
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys, [num_tokens, num(_kv)_heads, head_dim], normalised and rotated; they may be overwritten."""
+    if head_norms is not None:
+        query, key = head_norms[0](query), head_norms[1](key)
+    if rotation is not None:
+        apply_rotary_(query, *rotation)
+        apply_rotary_(key, *rotation)
+    return query, key
+
+
+def head_norm_weights(head_norms: tuple[nn.LayerNorm, nn.LayerNorm] | None) -> HeadNorms | None:
+    """As kernels take them."""
+    if head_norms is None:
+        return None
+    of_queries, of_keys = head_norms
+    return HeadNorms(of_queries.weight, of_queries.bias, of_keys.weight, of_keys.bias, of_queries.eps)
 
 
 def attend(

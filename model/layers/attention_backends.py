@@ -32,9 +32,11 @@ DESCRIPTIONS = {
     "triton": "Triton paged attention",
     "sdpa": "torch scaled_dot_product_attention over gathered KV pages",
     "triton-fixed": "Triton paged attention with fixed tiles",
+    "numba": "Numba paged attention",
 }
 NAMES = ("flash-attn", "torch-varlen", "triton", "sdpa")
-"""In the order of preference for prompts. `triton-fixed` is chosen by `deterministic` alone."""
+"""In the order of preference for prompts. `triton-fixed` is chosen by `deterministic` alone, `numba` comes with a CPU's
+kernels."""
 OLDEST_CAPABILITY = (8, 0)  # flash-attn 2's and bfloat16 tensor cores'
 _PAGED_FIRST = ("triton", "flash-attn", "torch-varlen", "sdpa")
 
@@ -55,17 +57,21 @@ class AttentionNeeds:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionBackend:
-    """The name of what runs each part, and why those before it in the order do not: sentences by name."""
+    """The name of what runs each part, and why those before it in the order do not: sentences by name. `few`: what
+    takes sequences with few new tokens from all of them, if anything does."""
 
     prompt: str
     continued: str
     decode: str
     not_used: Mapping[str, str]
+    few: str | None = None
 
     @property
     def description(self) -> str:
         """Such as `flash-attn for prompts, Triton paged attention for the rest`."""
         prompt, continued, decode = (DESCRIPTIONS[name] for name in (self.prompt, self.continued, self.decode))
+        if self.few is not None and prompt == continued == decode:
+            return f"{DESCRIPTIONS[self.few]} where new tokens are few, {prompt} where they are many"
         if prompt == continued == decode:
             return prompt
         if continued == decode:

@@ -1,7 +1,7 @@
 """What stands between the matrices of a layer, as a table of functions that is chosen once, when a model is built.
 
-`REFERENCE` is torch's operations one by one: the definition, and what a CPU runs. `model.layers.triton_ops.TRITON` is
-our kernels, each of which does in one launch what takes the reference several.
+`REFERENCE` is torch's operations one by one: the definition. `model.layers.triton_ops.TRITON` is our kernels for GPUs
+and `model.layers.numba_ops.NUMBA` those for CPUs; each kernel does in one launch what takes the reference several.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.cpu import threads
 from kernels.linear import linear
 from kernels.sampling import DrawParams
 from kernels.squared_relu import squared_relu_linear_
@@ -34,7 +35,7 @@ class Ops:
     float32; its bias, [hidden_size], is added too.
 
     Attributes:
-        name: `reference`, `triton` or `deterministic`.
+        name: `reference`, `triton`, `deterministic` or `numba`.
         linear: (states, weight, bias) -> states @ weight.T + bias.
         layer_norm: (residual, delta, its bias, norm) -> the sum and its norm; delta and bias may be `None`.
         rms_norm: (residual, delta, norm) -> the same.
@@ -45,6 +46,7 @@ class Ops:
         gelu: with the exact error function.
         token_logprobs: as `kernels.token_logprobs.token_logprobs_reference`.
         draw: as `kernels.sampling.draw_reference`; `None`: the sampler's own way, which needs the host.
+        compile: (size of a head) -> None, before the first step, which would wait for it; `None`: nothing to do.
         reads_columns: whether squared_relu_linear wants the matrix's columns, [intermediate_size, hidden_size], each in
             one piece of memory.
     """
@@ -59,6 +61,7 @@ class Ops:
     gelu: Callable[[Tensor], Tensor]
     token_logprobs: Callable[..., TokenLogprobs]
     draw: Callable[[Tensor, DrawParams], Tensor] | None
+    compile: Callable[[int], None] | None
     reads_columns: bool
 
 
@@ -95,12 +98,14 @@ REFERENCE = Ops(
     gelu=F.gelu,
     token_logprobs=token_logprobs_reference,
     draw=None,
+    compile=None,
     reads_columns=False,
 )
-NAMES = ("auto", "triton", "reference")
+NAMES = ("auto", "triton", "numba", "reference")
 DESCRIPTIONS = {
     "triton": "Triton kernels",
     "deterministic": "Triton kernels with fixed tiles",
+    "numba": "Numba kernels",
     "reference": "torch's operations",
 }
 
@@ -113,12 +118,15 @@ class ChosenOps:
     note: str | None
 
 
-def choose_ops(device: torch.device, *, wanted: str = "auto", deterministic: bool = False) -> ChosenOps:
-    """The kernels on a GPU that has what they need, else the reference.
+def choose_ops(
+    device: torch.device, *, dtype: torch.dtype, wanted: str = "auto", deterministic: bool = False
+) -> ChosenOps:
+    """The kernels of the device where what they need is there, else the reference.
 
     Args:
-        wanted: `auto`, `triton` or `reference`. `triton` runs on a CPU too where TRITON_INTERPRET=1 was set before
-            Triton was imported: very slowly, for checking.
+        dtype: the model's.
+        wanted: `auto`, `triton` (GPUs), `numba` (CPUs) or `reference`. `triton` runs on a CPU too where
+            TRITON_INTERPRET=1 was set before Triton was imported: very slowly, for checking.
         deterministic: the kernels that give a token the same bits in any batch.
 
     Raises:
@@ -126,23 +134,43 @@ def choose_ops(device: torch.device, *, wanted: str = "auto", deterministic: boo
     """
     if wanted not in NAMES:
         raise InvalidRequest(f"kernels={wanted!r} is not allowed: use {', '.join(NAMES)}")
-    if deterministic and wanted == "reference":
-        raise InvalidRequest("kernels='reference' is not allowed with deterministic: torch's sums depend on the batch")
+    if deterministic and wanted in ("reference", "numba"):
+        raise InvalidRequest(f"kernels={wanted!r} is not allowed with deterministic: torch's sums depend on the batch")
     if wanted == "reference":
         return ChosenOps(REFERENCE, "the reference was asked for")
-    reason = _why_not(device, wanted)
+    name = wanted
+    if wanted == "auto":
+        name = "numba" if device.type == "cpu" and not deterministic else "triton"
+    reason = _why_not_numba(device, dtype) if name == "numba" else _why_not_triton(device, wanted)
     if reason is None:
-        from model.layers.triton_ops import DETERMINISTIC, TRITON  # Triton is not installed everywhere
-
-        return ChosenOps(DETERMINISTIC if deterministic else TRITON, None)
+        return ChosenOps(_table(name, deterministic), None)
     if deterministic:
         raise InvalidRequest(f"deterministic is not allowed here: {reason}")
-    if wanted == "triton":
+    if wanted != "auto":
         raise InvalidRequest(f"kernels={wanted!r} is not allowed here: {reason}")
     return ChosenOps(REFERENCE, reason)
 
 
-def _why_not(device: torch.device, wanted: str) -> str | None:
+def _table(name: str, deterministic: bool) -> Ops:
+    # Neither Numba nor Triton is installed everywhere.
+    if name == "numba":
+        from model.layers.numba_ops import NUMBA
+
+        return NUMBA
+    from model.layers.triton_ops import DETERMINISTIC, TRITON
+
+    return DETERMINISTIC if deterministic else TRITON
+
+
+def _why_not_numba(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cpu":
+        return "Numba's kernels are for CPUs"
+    if dtype != torch.float32:
+        return f"Numba's kernels take float32, not {str(dtype).removeprefix('torch.')}"
+    return threads.missing()
+
+
+def _why_not_triton(device: torch.device, wanted: str) -> str | None:
     if device.type != "cuda":
         return None if wanted == "triton" and _is_interpreting() else "the kernels need an NVIDIA GPU"
     if find_spec("triton") is None:

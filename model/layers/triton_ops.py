@@ -21,9 +21,9 @@ from kernels.gpu.residual_norm import residual_layer_norm, residual_rms_norm
 from kernels.gpu.sampling import draw
 from kernels.gpu.sparse_down import sparse_down_projection
 from kernels.gpu.token_logprobs import token_logprobs
-from kernels.qk_rotary import HeadNorms, Rotation
+from kernels.qk_rotary import Rotation
 from kernels.sparse_down import MOST_TOKENS
-from model.layers.attention import attend
+from model.layers.attention import attend, head_norm_weights
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import LayerCache
 from model.layers.norms import RMSNorm
@@ -62,10 +62,6 @@ def _attention(
     head_norms: tuple[nn.LayerNorm, nn.LayerNorm] | None = None,
     alibi_slopes: Tensor | None = None,
 ) -> Tensor:
-    norms = None
-    if head_norms is not None:
-        first, second = head_norms
-        norms = HeadNorms(first.weight, first.bias, second.weight, second.bias, first.eps)
     query = qk_rotary(
         query,
         key,
@@ -74,7 +70,7 @@ def _attention(
         cache.value,
         slot_mapping=batch.slot_mapping,
         rotation=rotation,
-        norms=norms,
+        norms=head_norm_weights(head_norms),
     )
     return attend(batch.going_on(query), cache=cache, batch=batch, scale=scale, alibi_slopes=alibi_slopes)
 
@@ -117,6 +113,7 @@ TRITON = Ops(
     gelu=_gelu,
     token_logprobs=token_logprobs,
     draw=draw,
+    compile=None,
     reads_columns=True,
 )
 

@@ -112,29 +112,29 @@ def test_a_workspace_serves_steps_of_any_size() -> None:
 def test_sequences_are_grouped_by_new_tokens_and_length() -> None:
     lengths = [200, 195, 20, 190, 18, 1]
     plan = plan_attention_cpu(list(range(7)), lengths, torch.ones(6, 100, dtype=torch.int64), block_size=BLOCK_SIZE)
-    assert [group.num_seqs for group in plan.groups] == [1, 3, 2]
+    assert [group.num_seqs for group in plan.groups()] == [1, 3, 2]
     plan = plan_attention_cpu([0, 3, 6, 8], [20, 21, 22], torch.ones(3, 9, dtype=torch.int64), block_size=BLOCK_SIZE)
-    assert [(group.num_seqs, group.query_len) for group in plan.groups] == [(2, 3), (1, 2)]
+    assert [(group.num_seqs, group.query_len) for group in plan.groups()] == [(2, 3), (1, 2)]
 
 
 def test_prompts_are_not_padded_and_what_stands_together_is_not_copied() -> None:
     tables = torch.ones(5, 9, dtype=torch.int64)
     plan = plan_attention_cpu([0, 3, 6, 10, 14, 15], [3, 3, 4, 4, 9], tables, block_size=BLOCK_SIZE)
-    assert [(group.rows, group.num_seqs) for group in plan.groups] == [
+    assert [(group.rows, group.num_seqs) for group in plan.groups()] == [
         (slice(0, 6), 2),
         (slice(6, 14), 2),
         (slice(14, 15), 1),
     ]
     plan = plan_attention_cpu([0, 3, 7, 10], [3, 4, 3], tables[:3], block_size=BLOCK_SIZE)
-    assert isinstance(plan.groups[0].rows, torch.Tensor)
-    assert plan.groups[0].rows.tolist() == [0, 1, 2, 7, 8, 9]
+    assert isinstance(plan.groups()[0].rows, torch.Tensor)
+    assert plan.groups()[0].rows.tolist() == [0, 1, 2, 7, 8, 9]
 
 
 def test_no_group_gathers_more_than_its_share_of_the_caches() -> None:
     lengths = [LARGEST_GROUP // 4] * 9 + [5 * LARGEST_GROUP]
     tables = torch.ones(10, 5 * LARGEST_GROUP // BLOCK_SIZE, dtype=torch.int64)
     plan = plan_attention_cpu(list(range(11)), lengths, tables, block_size=BLOCK_SIZE)
-    assert [group.num_seqs for group in plan.groups] == [1, 4, 4, 1]
+    assert [group.num_seqs for group in plan.groups()] == [1, 4, 4, 1]
 
 
 @pytest.mark.parametrize("alibi", [False, True])
@@ -151,4 +151,4 @@ def test_blocks_that_follow_one_another_are_not_gathered(sequences: list[tuple[i
 def test_only_rising_blocks_are_a_slice() -> None:
     tables = torch.tensor([[4, 5, 6], [6, 5, 4], [4, 6, 8]])
     plans = [plan_attention_cpu([0, 1], [11], table[None], block_size=BLOCK_SIZE) for table in tables]
-    assert [isinstance(plan.groups[0].blocks, slice) for plan in plans] == [True, False, False]
+    assert [isinstance(plan.groups()[0].blocks, slice) for plan in plans] == [True, False, False]
