@@ -6,10 +6,6 @@ LLVM turns a vector of any length into the widest instructions that the processo
 
 from __future__ import annotations
 
-import ctypes
-from pathlib import Path
-from zlib import crc32
-
 import llvmlite.binding
 import numba
 from llvmlite import ir
@@ -17,18 +13,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.cpu.threads import libgomp
-
 SIGNATURE = types.void(types.CPointer(types.int64))
 """Of a kernel; see `kernels.cpu.threads.run`."""
 FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 """Sums in any order, products and sums in one. Not `nnan` and `ninf`: what is not finite must be seen."""
 
-SOURCE_STAMP = crc32(Path(__file__).read_bytes())
-"""Of this file. A kernel names it, because Numba's cache looks for changes in the kernel's own file alone."""
-
 for _name in ("omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier"):
-    llvmlite.binding.add_symbol(_name, ctypes.cast(getattr(libgomp(), _name), ctypes.c_void_p).value)
+    llvmlite.binding.add_symbol(_name, 1)  # LLVM wants an address, but kernels run in other processes
 thread_number = types.ExternalFunction("omp_get_thread_num", types.int32())
 wait_for_all = types.ExternalFunction("GOMP_barrier", types.void())
 num_threads = types.ExternalFunction("omp_get_num_threads", types.int32())

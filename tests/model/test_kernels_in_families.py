@@ -10,11 +10,12 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed: it comes with requirements-dev.txt on Linux")
 
 import triton
+from kernel_tables import compare
 
 from kernels.gpu import sparse_down, token_logprobs
 from model.checkpoint.load import load_model
 from model.engine.engine import LocalEngine
-from model.interface import SamplingParams, ScoreRequest
+from model.interface import SamplingParams
 from model.layers.attention_backends import AttentionBackend
 from model.layers.ops import REFERENCE
 from model.layers.triton_ops import TRITON
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.skipif(
 )
 CPU = torch.device("cpu")
 TRITON_ATTENTION = AttentionBackend(prompt="triton", continued="triton", decode="triton", not_used={})
-PROMPTS = ["human: What is red?\n\nadept:", "The"]
 PARAMS = SamplingParams(max_tokens=3, temperature=0.0)
 
 
@@ -47,27 +47,10 @@ def with_kernels(folder: Path, **options: str) -> LocalEngine:
 
 @pytest.mark.parametrize("checkpoint", DEMO_CHECKPOINTS, ids=lambda path: path.name)
 def test_answers_and_scores_are_the_references(checkpoint: Path) -> None:
-    """Prompts of more and of fewer than 8 tokens, answers, and scores of what follows."""
-    plain = open_engine(str(checkpoint), device="cpu", max_num_requests=4)
+    plain = open_engine(str(checkpoint), device="cpu", kernels="reference", max_num_requests=4)
     kernels = with_kernels(checkpoint)
-    try:
-        assert plain.info.kernels == "torch's operations"
-        assert (kernels.info.kernels, kernels.info.kernels_note) == ("Triton kernels", None)
-        expected, found = (engine.generate(PROMPTS, PARAMS) for engine in (plain, kernels))
-        assert [one.token_ids for one in found] == [one.token_ids for one in expected]
-        tokenizer = plain.tokenizer
-        asked = ScoreRequest(
-            context_token_ids=tuple(tokenizer.encode(PROMPTS[1])),
-            continuation_token_ids=tuple(tokenizer.encode(" sky is blue")),
-        )
-        [wanted], [score] = (engine.score([asked]) for engine in (plain, kernels))
-        assert score.token_ids == wanted.token_ids
-        assert score.is_greedy == wanted.is_greedy
-        difference = torch.tensor(score.logprobs) - torch.tensor(wanted.logprobs)
-        assert difference.abs().max() <= 1e-4
-    finally:
-        plain.close()
-        kernels.close()
+    assert (kernels.info.kernels, kernels.info.kernels_note) == ("Triton kernels", None)
+    compare(plain, kernels, PARAMS)
 
 
 def test_a_persimmon_keeps_its_second_matrix_by_columns(tmp_path: Path) -> None:

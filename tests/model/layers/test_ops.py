@@ -28,7 +28,7 @@ def test_a_cpu_runs_compiled_kernels_in_float32(monkeypatch: pytest.MonkeyPatch)
     half = choose_ops(CPU, dtype=torch.bfloat16)
     assert half.ops is REFERENCE
     assert half.note == "Numba's kernels take float32, not bfloat16"
-    with pytest.raises(InvalidRequest, match="kernels='numba' is not allowed here: .* not float16"):
+    with pytest.raises(InvalidRequest, match=r"kernels='numba' is not allowed here: .* not float16"):
         choose_ops(CPU, dtype=torch.float16, wanted="numba")
     with pytest.raises(InvalidRequest, match="kernels='numba' is not allowed here: Numba's kernels are for CPUs"):
         choose_ops(GPU, dtype=FLOAT, wanted="numba")
