@@ -1,4 +1,4 @@
-"""The table of a CPU's compiled kernels, for models in float32. Importing it imports Numba."""
+"""The table of a CPU's compiled kernels, for models in float32. Importing it imports llvmlite."""
 
 from __future__ import annotations
 

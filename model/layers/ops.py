@@ -152,7 +152,7 @@ def choose_ops(
 
 
 def _table(name: str, deterministic: bool) -> Ops:
-    # Neither Numba nor Triton is installed everywhere.
+    # Neither of what they import is installed everywhere.
     if name == "numba":
         from model.layers.numba_ops import NUMBA
 
