@@ -238,8 +238,8 @@ def test_an_error_in_the_middle_of_a_stream_is_raised_by_the_client(serve: Serve
 
 
 def test_a_full_queue_is_a_429_that_the_client_retries(serve: Serve) -> None:
-    served = serve(options=ApiOptions(max_queue=0), answer=lambda prompt: "x" * 20, tokens_per_s=40, max_num_requests=1)
-    stream = served.openai().completions.create(model=MODEL, prompt="first", max_tokens=20, stream=True)
+    served = serve(options=ApiOptions(max_queue=0), answer=lambda prompt: "x" * 80, tokens_per_s=40, max_num_requests=1)
+    stream = served.openai().completions.create(model=MODEL, prompt="first", max_tokens=80, stream=True)
     next(iter(stream))
     with pytest.raises(openai.RateLimitError) as error:
         served.openai().completions.create(model=MODEL, prompt="second")
