@@ -3,6 +3,7 @@
 python -m evals.bench                        all measurements, into results/bench
 python -m evals.bench --only arc decode-1    some of them; the page keeps the others
 python -m evals.bench --quick                tiny sizes, into build/bench
+python -m evals.bench --vllm-python PYTHON   vLLM's CPU build too, where that Python has it
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="timed runs of each side (default: 3, with --quick 1)")
     parser.add_argument("--data", default="demo", help="demo, or a folder of JSONL files (default: demo)")
     parser.add_argument("--output", type=Path, help="default: results/bench, with --quick build/bench")
-    parser.add_argument("--cache", type=Path, default=BUILD / "checkpoints", help="of the random checkpoints")
+    parser.add_argument(
+        "--cache", type=Path, default=BUILD / "checkpoints", help="of the random checkpoints, and of what vLLM compiles"
+    )
+    parser.add_argument(
+        "--vllm-python", type=Path, metavar="PYTHON", help="of an environment with vLLM's CPU build, a second peer"
+    )
     options = parser.parse_args(arguments)
     options.output = options.output or (BUILD if options.quick else RESULTS)
     if options.quick and options.output.resolve().is_relative_to(ROOT / "results"):
@@ -75,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             output=options.output,
             cache=options.cache,
             quick=options.quick,
+            vllm_python=options.vllm_python,
         )
         print(write_report(report, options.output))
         print(write_page(report, options.output))

@@ -1,4 +1,4 @@
-"""One measurement: the gate, the peer's fastest setting, then both sides in turn."""
+"""One measurement: the gate, the peers' fastest settings, then all sides in turn."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from evals.bench import gate, hugging_face, lm_eval_hf, ours
+from evals.bench.beside import Beside
 from evals.bench.checkpoints import shape
 from evals.bench.limits import limit
 from evals.bench.processes import Alone
-from evals.bench.results import Better, Limit, Measurement, Memory, Roofs, Trial, rounded, series
+from evals.bench.results import Better, Limit, Measurement, Memory, Roofs, Trial, ratio, rounded, series
 from evals.bench.runs import Run
 from evals.bench.settings import Choices, Setting
+from evals.bench.vllm_cpu import VllmCpu
 from evals.bench.workloads import DecodeWork, Work
 
 logger = logging.getLogger(__name__)
@@ -47,11 +49,12 @@ class Task:
     notes: tuple[str, ...] = ()
 
 
-def measure(task: Task, *, rounds: int, roofs: Roofs, alone: Alone) -> Measurement:
+def measure(task: Task, *, rounds: int, roofs: Roofs, alone: Alone, vllm: VllmCpu | None = None) -> Measurement:
     """Do all of it.
 
     Args:
         rounds: timed runs of each side; one more of each comes first, for the gate.
+        vllm: the second peer, if there is one.
 
     Raises:
         ResultsDiffer: both sides did not give the same.
@@ -60,11 +63,15 @@ def measure(task: Task, *, rounds: int, roofs: Roofs, alone: Alone) -> Measureme
     peer: Any = hugging_face if isinstance(task.work, DecodeWork) else lm_eval_hf
     checkpoint = str(task.folder)
     start = task.choices.start()
-    _, _, num_ties = _round(task, peer, start, alone, name="gate")
+    first, _, num_ties = _round(task, peer, start, alone, name="gate")
     tried: dict[Setting, float] = {}
     if len(task.choices.batch_sizes) * len(task.choices.attentions) * len(task.choices.orders) > 1:
         tried = alone(peer.tried, checkpoint, task.work, task.choices)
     setting = min(tried, key=tried.__getitem__, default=start)
+    beside = None
+    if vllm is not None:
+        beside = Beside(vllm, folder=task.folder, context_length=task.context_length, work=task.work, alone=alone)
+        beside.try_settings(first)
     mine: list[Run] = []
     others: list[Run] = []
     for number in range(1, rounds + 1):
@@ -72,8 +79,9 @@ def measure(task: Task, *, rounds: int, roofs: Roofs, alone: Alone) -> Measureme
         mine.append(run)
         others.append(other)
         num_ties = max(num_ties, ties)
+        if beside is not None:
+            beside.round(run)
     figures, peer_figures = (series([_figure(task, run) for run in runs]) for runs in (mine, others))
-    ratio = figures.median / peer_figures.median if task.better == "higher" else peer_figures.median / figures.median
     return Measurement(
         name=task.name,
         checkpoint=task.checkpoint,
@@ -83,7 +91,7 @@ def measure(task: Task, *, rounds: int, roofs: Roofs, alone: Alone) -> Measureme
         better=task.better,
         ours=figures,
         peer_runs=peer_figures,
-        ratio=rounded(ratio),
+        ratio=ratio(figures.median, peer_figures.median, better=task.better),
         bar=task.bar,
         aim=task.aim,
         num_ties=num_ties,
@@ -94,6 +102,9 @@ def measure(task: Task, *, rounds: int, roofs: Roofs, alone: Alone) -> Measureme
         limit=None if task.of_memory else _limit(task, mine[0], roofs),
         units=None if task.of_memory else task.work.units,
         notes=task.notes,
+        second=None
+        if beside is None
+        else beside.outcome(lambda one: _figure(task, one), ours=figures.median, better=task.better),
     )
 
 

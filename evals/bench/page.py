@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from evals.bench.cells import count, mebibytes, milliseconds, number, table
+from evals.bench.page_vllm import VLLM, beside_vllm
 from evals.bench.results import GapMeasurement, Limit, Measurement, Report
 from evals.errors import EvaluationError
 
@@ -15,7 +17,7 @@ TITLE = """# Benchmark on a CPU
 Written by `make bench-cpu` (`python -m evals.bench`) from `cpu.json`; change nothing here by hand.
 """
 
-METHOD = """## Method
+METHOD = f"""## Method
 
 - **Gate** before any timing, and again in every round, the results of both sides are compared: greedy tokens the same
   (or apart only where Hugging Face's own logits, without padding, are tied to within 1e-4; counted as ties),
@@ -31,8 +33,8 @@ METHOD = """## Method
   tried on the whole work: batch size first, then attention (sdpa, eager), then the order of the requests. Hugging
   Face's batches are static and padded on the left; one runs until its longest answer is done, and tokens beyond a
   request's own count are not counted. lm-eval sorts by length itself and keeps its one-token cache;
-  its `auto` is 64 on a CPU, so 64 stands for it. torch.compile is used by neither side. vLLM's CPU build is not
-  installed here and has no column.
+  its `auto` is 64 on a CPU, so 64 stands for it. torch.compile is used by neither side.
+{VLLM}
 - **Memory** is what is resident in a run's process (Linux `VmHWM`, set back when the model is loaded). *On top* is the
   highest value less that of the loaded model, whose weights have been read once; *peak* is the highest value itself.
   The peer's is at its fastest setting.
@@ -50,11 +52,12 @@ def render(report: Report) -> str:
     memory = [one for one in report.measurements if one.limit is None]
     if report.refusals:
         rows = [[f"`{one.name}`", one.checkpoint, one.reason] for one in report.refusals]
-        parts.append("## Refused\n\n" + _table(["measurement", "checkpoint", "why"], rows))
+        parts.append("## Refused\n\n" + table(["measurement", "checkpoint", "why"], rows))
     if speed:
         parts += ["## Speed\n\n" + _ratios(speed), _missed(speed), _work(speed), "## Memory\n\n" + _memory(speed)]
     if memory:
         parts += ["## Memory of scoring\n\n" + _ratios(memory), _missed(memory), _work(memory)]
+    parts.append(beside_vllm(report.measurements))
     if report.gaps:
         parts.append(_gaps(report.gaps))
     if speed:
@@ -87,7 +90,7 @@ def _machine(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
         f"**Machine** {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
-        f"{_count(machine['threads'], 'thread')}. {versions}.",
+        f"{count(machine['threads'], 'thread')}. {versions}.",
         f"It read {report.roofs.bytes_per_s / 1e9:.1f} GB/s of memory and computed "
         f"{report.roofs.operations_per_s / 1e9:.0f} GFLOP/s in fp32.",
         "",
@@ -104,11 +107,11 @@ def _verdict(report: Report) -> str:
     aimed = sum(one.ratio >= one.aim for one in measured)
     higher = sum(one.ours_memory.peak_bytes > one.peer_memory.peak_bytes for one in measured)
     lines = [
-        f"**{reached} of {_count(len(measured), 'bar')} reached**, {aimed} of them with the aim. Both sides gave the "
+        f"**{reached} of {count(len(measured), 'bar')} reached**, {aimed} of them with the aim. Both sides gave the "
         f"same results; the memory peak of ours is higher in {higher}."
     ]
     if report.refusals:
-        lines.append(f"**{_count(len(report.refusals), 'measurement')} refused**: there is no figure to go by.")
+        lines.append(f"**{count(len(report.refusals), 'measurement')} refused**: there is no figure to go by.")
     return "\n".join(lines) + "\n"
 
 
@@ -117,8 +120,8 @@ def _ratios(measurements: Sequence[Measurement]) -> str:
         [
             f"`{one.name}`",
             one.checkpoint,
-            f"{_number(one.ours.median)} {one.unit}",
-            f"{_number(one.peer_runs.median)} {one.unit}",
+            f"{number(one.ours.median)} {one.unit}",
+            f"{number(one.peer_runs.median)} {one.unit}",
             f"**{one.ratio:.2f}**",
             f"{one.bar:g} / {one.aim:g}",
             _mark(one),
@@ -138,7 +141,7 @@ def _ratios(measurements: Sequence[Measurement]) -> str:
         "spread ours / peer",
         "same results",
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _mark(one: Measurement) -> str:
@@ -171,33 +174,33 @@ def _memory(measurements: Iterable[Measurement]) -> str:
         [
             f"`{one.name}`",
             one.checkpoint,
-            _mebibytes(one.ours_memory.extra_bytes),
-            _mebibytes(one.peer_memory.extra_bytes),
-            _mebibytes(one.ours_memory.peak_bytes),
-            _mebibytes(one.peer_memory.peak_bytes),
+            mebibytes(one.ours_memory.extra_bytes),
+            mebibytes(one.peer_memory.extra_bytes),
+            mebibytes(one.ours_memory.peak_bytes),
+            mebibytes(one.peer_memory.peak_bytes),
             "no" if one.ours_memory.peak_bytes <= one.peer_memory.peak_bytes else "**yes**",
         ]
         for one in measurements
     ]
     heads = ["measurement", "checkpoint", "on top, ours", "on top, peer", "peak, ours", "peak, peer", "ours higher"]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _gaps(gaps: Iterable[GapMeasurement]) -> str:
     rows = []
     for one in gaps:
-        for number, run in enumerate(one.runs, start=1):
+        for place, run in enumerate(one.runs, start=1):
             rows.append(
                 [
-                    f"{one.checkpoint}, {number}",
-                    _milliseconds(run.alone_median),
-                    _milliseconds(run.alone_largest),
-                    _milliseconds(run.beside_median),
-                    f"**{_milliseconds(run.beside_largest)}**",
+                    f"{one.checkpoint}, {place}",
+                    milliseconds(run.alone_median),
+                    milliseconds(run.alone_largest),
+                    milliseconds(run.beside_median),
+                    f"**{milliseconds(run.beside_largest)}**",
                     f"{run.num_tokens}",
                     f"{run.prompt_tokens:,} in {run.prompt_steps} steps",
-                    _milliseconds(run.prompt_alone_s),
-                    _milliseconds(run.prompt_beside_s),
+                    milliseconds(run.prompt_alone_s),
+                    milliseconds(run.prompt_beside_s),
                 ]
             )
     heads = [
@@ -217,7 +220,7 @@ def _gaps(gaps: Iterable[GapMeasurement]) -> str:
         "token with nothing else running: the stream's gap if it were read in one step. The stream's tokens are the "
         "same with and without the prompt.\n\n"
     )
-    return text + _table(heads, rows)
+    return text + table(heads, rows)
 
 
 def _limits(report: Report, measurements: Iterable[Measurement]) -> str:
@@ -230,7 +233,7 @@ def _limits(report: Report, measurements: Iterable[Measurement]) -> str:
             [
                 f"`{one.name}`",
                 one.checkpoint,
-                f"{_number(most)} {one.unit}",
+                f"{number(most)} {one.unit}",
                 _reason(one.limit),
                 f"{one.ours.median / most:.0%}",
                 f"{one.peer_runs.median / most:.0%}",
@@ -238,7 +241,7 @@ def _limits(report: Report, measurements: Iterable[Measurement]) -> str:
             ]
         )
     heads = ["measurement", "checkpoint", "limit", "set by", "ours", "peer", "most times the peer"]
-    return "## Share of the machine's limit\n\n" + _table(heads, rows)
+    return "## Share of the machine's limit\n\n" + table(heads, rows)
 
 
 def _reason(limit: Limit) -> str:
@@ -258,9 +261,9 @@ def _trials(measurements: Iterable[Measurement]) -> str:
     lines = [
         f"- `{one.name}` on {one.checkpoint}: "
         + "; ".join(
-            f"**{trial.setting}** {_number(trial.seconds)} s"
+            f"**{trial.setting}** {number(trial.seconds)} s"
             if trial.setting == one.setting
-            else f"{trial.setting} {_number(trial.seconds)} s"
+            else f"{trial.setting} {number(trial.seconds)} s"
             for trial in one.trials
         )
         + "."
@@ -270,26 +273,3 @@ def _trials(measurements: Iterable[Measurement]) -> str:
     if not lines:
         return ""
     return "## Settings of the peer\n\nEvery setting tried, with the time of the work.\n\n" + "\n".join(lines) + "\n"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _number(value: float) -> str:
-    """Three significant digits, at least whole numbers."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{_number(1e3 * seconds)} ms"
-
-
-def _mebibytes(count: int) -> str:
-    return f"{_number(count / 2**20)} MiB"

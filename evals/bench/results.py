@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 from evals.errors import EvaluationError
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)  # the first had no second peer
 DATA = "cpu.json"
 
 Better: TypeAlias = Literal["higher", "lower"]
@@ -91,6 +92,29 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SecondPeer:
+    """Another peer at the same work, in the same rounds; nothing must be reached against it.
+
+    Attributes:
+        name: with its version. runs: in the measurement's unit. ratio: how many times better ours is, by medians.
+        memory: of the round with the highest peak. setting: the fastest. All of these are `None` or empty where there
+            is no figure, because no setting gave the same results in every run.
+        trials: settings with the same results, and how long the whole work took.
+        num_ties: answers that part from ours at a tie.
+        problems: settings that have no time, each with why, in a sentence.
+    """
+
+    name: str
+    runs: Series | None
+    ratio: float | None
+    memory: Memory | None
+    setting: str
+    trials: tuple[Trial, ...]
+    num_ties: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
     """Both sides doing the same work, with the same results.
 
@@ -104,6 +128,7 @@ class Measurement:
         limit, units: the least possible time, and what one run of the work is worth in `unit`'s numerator; `None` where
             no time is measured.
         notes: sentences for the page.
+        second: vLLM's CPU build at the same work; `None` where it was not measured.
     """
 
     name: str
@@ -125,6 +150,7 @@ class Measurement:
     limit: Limit | None
     units: float | None
     notes: tuple[str, ...]
+    second: SecondPeer | None = None
 
     @property
     def key(self) -> str:
@@ -238,12 +264,13 @@ def read_report(path: Path) -> Report:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise EvaluationError(f"{path.name} cannot be read ({error}): remove it or run again") from None
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+    if not isinstance(raw, dict) or raw.get("schema") not in READABLE:
         raise EvaluationError(f"{path.name} is no benchmark report of schema {SCHEMA}: remove it and run again")
     try:
         return Report(
             **raw
             | {
+                "schema": SCHEMA,
                 "roofs": Roofs(**raw["roofs"]),
                 "measurements": tuple(_measurement(one) for one in raw["measurements"]),
                 "gaps": tuple(
@@ -262,6 +289,11 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def ratio(ours: float, other: float, *, better: Better) -> float:
+    """How many times better ours is."""
+    return rounded(ours / other if better == "higher" else other / ours)
+
+
 def series(values: Sequence[float]) -> Series:
     """The values as they are written down."""
     return Series(runs=tuple(rounded(value) for value in values))
@@ -278,5 +310,18 @@ def _measurement(raw: Mapping[str, Any]) -> Measurement:
             "trials": tuple(Trial(**trial) for trial in raw["trials"]),
             "limit": None if raw["limit"] is None else Limit(**raw["limit"]),
             "notes": tuple(raw["notes"]),
+            "second": None if raw.get("second") is None else _second(raw["second"]),
+        }
+    )
+
+
+def _second(raw: Mapping[str, Any]) -> SecondPeer:
+    return SecondPeer(
+        **{
+            **raw,
+            "runs": None if raw["runs"] is None else Series(runs=tuple(raw["runs"]["runs"])),
+            "memory": None if raw["memory"] is None else Memory(**raw["memory"]),
+            "trials": tuple(Trial(**trial) for trial in raw["trials"]),
+            "problems": tuple(raw["problems"]),
         }
     )

@@ -26,6 +26,7 @@ from evals.bench.results import (
     read_report,
 )
 from evals.bench.suite import BUNDLED_NAME, GAP, SPEED_NAMES, Sizes, Slot, choose, slots, task
+from evals.bench.vllm_cpu import VllmCpu
 from evals.errors import EvaluationError
 from evals.provenance import git_state
 from evals.run import data_source
@@ -44,7 +45,15 @@ _Keyed = TypeVar("_Keyed", bound=_HasKey)
 
 
 def bench(
-    sizes: Sizes, *, only: Sequence[str], threads: int, data: str, output: Path, cache: Path, quick: bool
+    sizes: Sizes,
+    *,
+    only: Sequence[str],
+    threads: int,
+    data: str,
+    output: Path,
+    cache: Path,
+    quick: bool,
+    vllm_python: Path | None = None,
 ) -> Report:
     """Measure what is asked for.
 
@@ -52,6 +61,7 @@ def bench(
         only: names of measurements (see `suite.choose`); the others are kept from the report in `output`.
         cache: folder of the random checkpoints.
         quick: whether the roofs may be rough too.
+        vllm_python: of an environment with vLLM's CPU build; `None`: it is not measured.
 
     Raises:
         EvaluationError: a name is not known, the items cannot be used, or an earlier report to be kept is of another
@@ -67,6 +77,7 @@ def bench(
             f"{DATA} is of another machine, other versions or other items, and figures of two are not mixed: run all "
             "measurements, without --only"
         )
+    vllm = None if vllm_python is None else VllmCpu(vllm_python, threads=threads, cache=cache / "vllm")
     alone = Alone(threads)
     reached = alone(roofs.measure, **QUICK_ROOFS) if quick else alone(roofs.measure)
     folders = _checkpoints(sizes, chosen, cache, alone)
@@ -83,7 +94,8 @@ def bench(
             if slot.name == GAP:
                 gaps.append(_gap(slot, sizes, folder, alone))
             else:
-                measurements.append(_measure(slot, sizes, folder, alone, limits.get(slot.checkpoint, reached), data))
+                roofs_here = limits.get(slot.checkpoint, reached)
+                measurements.append(_measure(slot, sizes, folder, alone, roofs_here, data, vllm))
         except EvaluationError as error:
             logger.error("%s refused: %s", slot.key, error)
             refusals.append(Refusal(name=slot.name, checkpoint=slot.checkpoint, reason=str(error)))
@@ -103,9 +115,11 @@ def bench(
     )
 
 
-def _measure(slot: Slot, sizes: Sizes, folder: Path, alone: Alone, reached: Roofs, data: str) -> Measurement:
+def _measure(
+    slot: Slot, sizes: Sizes, folder: Path, alone: Alone, reached: Roofs, data: str, vllm: VllmCpu | None
+) -> Measurement:
     what = task(slot, sizes, folder, context_length=_context_length(folder), data=data)
-    return measure(what, rounds=sizes.rounds, roofs=reached, alone=alone)
+    return measure(what, rounds=sizes.rounds, roofs=reached, alone=alone, vllm=vllm)
 
 
 def _gap(slot: Slot, sizes: Sizes, folder: Path, alone: Alone) -> GapMeasurement:

@@ -40,3 +40,19 @@ class Choices:
         """Where the search begins: a middling batch."""
         batch_size = DEFAULT_BATCH if DEFAULT_BATCH in self.batch_sizes else self.batch_sizes[-1]
         return Setting(attention=self.attentions[0], batch_size=batch_size, order=self.orders[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VllmSetting:
+    """One way to run vLLM.
+
+    Attributes:
+        compiled: with torch.compile, vLLM's default; else `enforce_eager`.
+        reuse: whether scoring reads what the prefix cache holds; vLLM's default is not to.
+    """
+
+    compiled: bool
+    reuse: bool = False
+
+    def __str__(self) -> str:
+        return ("compiled" if self.compiled else "eager") + (", prefix cache read" if self.reuse else "")

@@ -34,6 +34,12 @@ def prompt_ids(checkpoint: str, prompts: Sequence[str], *, room: int) -> list[li
     return [tokenizer.encode(prompt, add_special_tokens=False)[-room:] for prompt in prompts]
 
 
+def prefix_id(checkpoint: str) -> int:
+    """The token before an empty context, as lm-eval's hf backend has it: BOS, else the end of a document."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
+
+
 def texts(checkpoint: str, answers: Sequence[Sequence[int]]) -> list[str]:
     """Answers as Hugging Face's tokenizer writes them: as documents of their own, without special tokens."""
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from bench_reports import ROOFS, measurement, report
 
 from evals.bench import gap, gate, hugging_face, memory, ours, session, verify, workloads
 from evals.bench.__main__ import RESULTS, main, parse
@@ -21,82 +22,22 @@ from evals.bench.processes import Alone
 from evals.bench.results import (
     DATA,
     SCHEMA,
-    GapMeasurement,
-    Gaps,
-    Limit,
     Measurement,
     Memory,
     Refusal,
-    Report,
     ResultsDiffer,
     Roofs,
     Series,
-    Trial,
     read_report,
     series,
     write_report,
 )
 from evals.bench.runs import Answers, Run
 from evals.bench.settings import Choices, Setting
-from evals.bench.suite import FULL, GAP, QUICK, Slot, choose, slots
+from evals.bench.suite import FULL, QUICK, Slot, choose, slots
 from evals.bench.tuning import tune
 from evals.bench.workloads import DecodeRequest, DecodeWork, Vocabulary
 from evals.errors import EvaluationError
-
-ROOFS = Roofs(bytes_per_s=1e10, operations_per_s=1e11)
-
-
-def measurement(**changes: Any) -> Measurement:
-    usual: dict[str, Any] = {
-        "name": "arc",
-        "checkpoint": "random-tiny",
-        "work": "some items",
-        "peer": "lm-eval hf",
-        "unit": "items/s",
-        "better": "higher",
-        "ours": series([30.0, 31.0, 29.0]),
-        "peer_runs": series([10.0, 11.0, 10.0]),
-        "ratio": 3.0,
-        "bar": 2.5,
-        "aim": 4.0,
-        "num_ties": 0,
-        "ours_memory": Memory(loaded_bytes=2**20, peak_bytes=2**21),
-        "peer_memory": Memory(loaded_bytes=2**20, peak_bytes=2**22),
-        "setting": "sdpa, batch 8",
-        "trials": (Trial(setting="sdpa, batch 8", seconds=1.0), Trial(setting="eager, batch 8", seconds=2.0)),
-        "limit": Limit(bytes_s=0.1, operations_s=0.2, bytes_per_s=1e10),
-        "units": 20.0,
-        "notes": ("One note.",),
-    }
-    return Measurement(**(usual | changes))
-
-
-def report(*measurements: Measurement, **changes: Any) -> Report:
-    gaps = Gaps(
-        alone_median=0.01,
-        alone_largest=0.02,
-        beside_median=0.03,
-        beside_largest=0.04,
-        num_tokens=12,
-        prompt_tokens=3000,
-        prompt_steps=12,
-        prompt_alone_s=3.0,
-        prompt_beside_s=3.5,
-    )
-    usual: dict[str, Any] = {
-        "schema": SCHEMA,
-        "machine": {"processor": "P", "cores": 2, "threads": 2, "memory_gib": 8.0, "versions": {"torch": "2"}},
-        "git": {"commit": None, "dirty": None},
-        "data": "evals/data/demo",
-        "rounds": 3,
-        "checkpoints": {"random-tiny": "random weights", "not-measured": "other weights"},
-        "roofs": ROOFS,
-        "measurements": measurements,
-        "gaps": (GapMeasurement(name=GAP, checkpoint="random-tiny", runs=(gaps,)),),
-        "refusals": (),
-    }
-    return Report(**(usual | changes))
-
 
 # Results and page
 
