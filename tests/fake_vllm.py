@@ -25,14 +25,15 @@ class SamplingParams:
     ):
         assert temperature == 0.0
         self.max_tokens, self.ignore_eos, self.prompt_logprobs = max_tokens, ignore_eos, prompt_logprobs
+        self.reads_cache = skip_reading_prefix_cache is False
 
 
 class LLM:
-    def __init__(self, *, model, dtype, max_model_len, max_num_seqs, enforce_eager, kv_cache_memory_bytes):
+    def __init__(self, *, model, dtype, max_model_len, max_num_seqs, enforce_eager, block_size, kv_cache_memory_bytes):
         import torch
         from transformers import PersimmonForCausalLM
 
-        assert dtype == "float32" and max_num_seqs >= 64 and kv_cache_memory_bytes > 0
+        assert dtype == "float32" and max_num_seqs >= 64 and kv_cache_memory_bytes > 0 and block_size % 32 == 0
         if WRONG == "raise":
             raise RuntimeError("no kernel for this head")
         if WRONG == "threads":
@@ -62,13 +63,18 @@ class LLM:
             if self.wrong:
                 answer[0] = (answer[0] + 1) % self.model.config.vocab_size
             prompt_logprobs = None
+            cached = len(token_ids) - 1 if options.reads_cache else 0  # as if another request had begun alike
             if options.prompt_logprobs is not None:
                 rows = self.model(torch.tensor([token_ids])).logits[0, :-1].log_softmax(-1)
                 prompt_logprobs = [None]
                 for row, token in zip(rows, token_ids[1:], strict=True):
+                    if len(prompt_logprobs) <= cached:
+                        prompt_logprobs.append({-1: SimpleNamespace(logprob=7.0, rank=1)})  # never computed
+                        continue
                     value = float(row[token]) - 0.1 * self.wrong
                     prompt_logprobs.append({token: SimpleNamespace(logprob=value, rank=int((row >= row[token]).sum()))})
-        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=answer)], prompt_logprobs=prompt_logprobs)
+        outputs = [SimpleNamespace(token_ids=answer)]
+        return SimpleNamespace(outputs=outputs, prompt_logprobs=prompt_logprobs, num_cached_tokens=cached)
 """
 
 PLATFORMS = """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from evals.bench import gate
@@ -15,8 +16,7 @@ from evals.bench.results import Better, ResultsDiffer, SecondPeer, Trial, ratio,
 from evals.bench.runs import Run
 from evals.bench.settings import VllmSetting
 from evals.bench.vllm_cpu import VllmCpu
-from evals.bench.vllm_requests import settings
-from evals.bench.workloads import Work
+from evals.bench.workloads import DecodeWork, Work
 from evals.errors import EvaluationError
 
 logger = logging.getLogger(__name__)
@@ -43,12 +43,20 @@ class Beside:
         self._num_ties = 0
 
     def try_settings(self, ours: Run) -> None:
-        """Run every setting once; one whose results are not those of `ours` counts as none."""
-        for setting in settings(self._work):
-            run = self._same(setting, ours)
-            if run is not None:
-                self._tried[setting] = run.seconds
-        self._setting = min(self._tried, key=self._tried.__getitem__, default=None)
+        """Run one choice after the other: compiled or not, then how prefixes are shared, where they may be common.
+
+        A setting whose results are not those of `ours` is none.
+        """
+        for compiled in (True, False):
+            self._try(VllmSetting(compiled=compiled), ours)
+        if self._setting is not None and not isinstance(self._work, DecodeWork):
+            self._try(replace(self._setting, sharing=True), ours)
+
+    def _try(self, setting: VllmSetting, ours: Run) -> None:
+        run = self._same(setting, ours)
+        if run is not None:
+            self._tried[setting] = run.seconds
+            self._setting = min(self._tried, key=self._tried.__getitem__)
 
     def round(self, ours: Run) -> None:
         """One more run at the fastest setting, if there is one; one that fails takes the figure away."""

@@ -17,8 +17,8 @@ VLLM = f"""- **vLLM's CPU build** is measured where `--vllm-python` names the Py
 
 TEXT = """## Beside vLLM's CPU build
 
-The same requests, in the same rounds; nothing must be reached here. Its KV cache holds the 64 longest requests, and
-what scoring shares is read from the cache only where the setting says so, as vLLM by itself does not.
+The same requests, in the same rounds; nothing must be reached here. Its KV cache holds the 64 longest requests. By
+itself vLLM shares prefixes in blocks of 128 tokens, and none in scoring; with *blocks of 32* it shares in scoring too.
 
 """
 

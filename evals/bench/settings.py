@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_BATCH = 8
+SMALL_BLOCK = 32  # tokens; vLLM's CPU build wants a multiple of it (vllm/platforms/cpu.py)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +49,12 @@ class VllmSetting:
 
     Attributes:
         compiled: with torch.compile, vLLM's default; else `enforce_eager`.
-        reuse: whether scoring reads what the prefix cache holds; vLLM's default is not to.
+        sharing: whether prefixes of few tokens are shared: the prefix cache has blocks of `SMALL_BLOCK` tokens, not of
+            128, and is read in scoring too. vLLM by itself does neither on a CPU.
     """
 
     compiled: bool
-    reuse: bool = False
+    sharing: bool = False
 
     def __str__(self) -> str:
-        return ("compiled" if self.compiled else "eager") + (", prefix cache read" if self.reuse else "")
+        return ("compiled" if self.compiled else "eager") + (f", blocks of {SMALL_BLOCK}" if self.sharing else "")

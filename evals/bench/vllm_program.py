@@ -47,12 +47,21 @@ def run(work: Mapping[str, Any]) -> dict[str, Any]:
     vllm, torch = importlib.import_module("vllm"), importlib.import_module("torch")
     llm = vllm.LLM(**work["engine"])
 
-    def ask(requests: Sequence[Mapping[str, Any]]) -> Any:
-        outputs = llm.generate(
+    def generate(requests: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> list[Any]:
+        outputs: list[Any] = llm.generate(
             [{"prompt_token_ids": request["prompt_token_ids"]} for request in requests],
-            [vllm.SamplingParams(**request["options"]) for request in requests],
+            [vllm.SamplingParams(**request["options"] | options) for request in requests],
             use_tqdm=False,
         )
+        return outputs
+
+    def ask(requests: Sequence[Mapping[str, Any]]) -> Any:
+        outputs = generate(requests, {})
+        again = [place for place, asked in enumerate(requests) if _scored_in_cache(asked, outputs[place])]
+        if again:
+            computed = generate([requests[place] for place in again], {"skip_reading_prefix_cache": True})
+            for place, output in zip(again, computed, strict=True):
+                outputs[place] = output
         pairs = list(zip(requests, outputs, strict=True))
         return answers_of(
             token_ids=tuple(tuple(out.outputs[0].token_ids) for asked, out in pairs if asked["first_scored"] is None),
@@ -61,6 +70,15 @@ def run(work: Mapping[str, Any]) -> dict[str, Any]:
 
     done = timed(lambda: ask(work["warm_up"]), lambda: ask(work["requests"]))
     return {**asdict(done), "threads": torch.get_num_threads()}
+
+
+def _scored_in_cache(request: Mapping[str, Any], output: Any) -> bool:
+    """Whether the row before a scored token came from the prefix cache: vLLM then leaves its log-probability unset.
+
+    (vllm/v1/worker/gpu_model_runner.py, `_get_prompt_logprobs_dict`: it fills what it computes.)
+    """
+    first = request["first_scored"]
+    return first is not None and (output.num_cached_tokens or 0) > first - 1
 
 
 def _score(request: Mapping[str, Any], output: Any) -> tuple[float, bool]:

@@ -8,29 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from evals.bench import verify
-from evals.bench.settings import VllmSetting
-from evals.bench.workloads import AnswerRequest, DecodeRequest, ScoreRequest, ScoreWork, Vocabulary, Work
+from evals.bench.settings import SMALL_BLOCK, VllmSetting
+from evals.bench.workloads import AnswerRequest, DecodeRequest, ScoreRequest, Vocabulary, Work
 from evals.errors import EvaluationError
 
 MAX_NUM_REQUESTS = 64  # running at once, as ours
-BLOCK_SIZE = 128  # tokens; vLLM's default on a CPU (vllm/platforms/cpu.py)
+BLOCK_SIZE = 128  # tokens; what vLLM takes by itself on a CPU (vllm/platforms/cpu.py)
 
 GREEDY = {"temperature": 0.0, "detokenize": False}
 
 
-def settings(work: Work) -> tuple[VllmSetting, ...]:
-    """All that are tried; what is generated reads the prefix cache in any case."""
-    reuses = (False, True) if isinstance(work, ScoreWork) else (False,)
-    return tuple(VllmSetting(compiled=compiled, reuse=reuse) for compiled in (True, False) for reuse in reuses)
-
-
 def requests(
-    folder: Path, asked: Sequence[DecodeRequest | ScoreRequest | AnswerRequest], *, context_length: int, reuse: bool
+    folder: Path, asked: Sequence[DecodeRequest | ScoreRequest | AnswerRequest], *, context_length: int, sharing: bool
 ) -> list[dict[str, Any]]:
     """The same requests for vLLM.
 
     Args:
-        reuse: whether what is scored may be read from the prefix cache, which vLLM does not do by itself.
+        sharing: as in `settings.VllmSetting`.
 
     Raises:
         EvaluationError: one does not fit: vLLM reads the last token too and always generates one.
@@ -52,7 +46,7 @@ def requests(
             token_ids = list(whole) if context else [first_token, *whole]
             first_scored = len(context) or 1
             options = {"max_tokens": 1, "prompt_logprobs": 0}
-            if reuse:
+            if sharing:
                 options["skip_reading_prefix_cache"] = False
         if len(token_ids) + options["max_tokens"] > context_length:
             raise EvaluationError(
@@ -66,7 +60,7 @@ def requests(
 def message(folder: Path, work: Work, *, context_length: int, setting: VllmSetting) -> dict[str, Any]:
     """What the program reads: the engine's options, the warm-up and the timed requests."""
     warm_up, timed = (
-        requests(folder, asked, context_length=context_length, reuse=setting.reuse)
+        requests(folder, asked, context_length=context_length, sharing=setting.sharing)
         for asked in (work.warm_up, work.requests)
     )
     return {
@@ -76,6 +70,7 @@ def message(folder: Path, work: Work, *, context_length: int, setting: VllmSetti
             "max_model_len": context_length,
             "max_num_seqs": MAX_NUM_REQUESTS,
             "enforce_eager": not setting.compiled,
+            "block_size": SMALL_BLOCK if setting.sharing else BLOCK_SIZE,
             "kv_cache_memory_bytes": _kv_cache_tokens(timed, context_length) * _bytes_per_token(folder),
         },
         "warm_up": warm_up,

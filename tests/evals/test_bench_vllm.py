@@ -35,7 +35,7 @@ from evals.bench.results import (
 from evals.bench.settings import VllmSetting
 from evals.bench.suite import QUICK, SPEED_NAMES, Slot, slots, task
 from evals.bench.vllm_cpu import VllmCpu
-from evals.bench.vllm_requests import BLOCK_SIZE, message, settings
+from evals.bench.vllm_requests import BLOCK_SIZE, message
 from evals.bench.workloads import (
     AnswerRequest,
     AnswerWork,
@@ -50,6 +50,7 @@ from evals.errors import EvaluationError
 PYTHON = Path(sys.executable)
 READINGS = (Reading(token_ids=(20, 30), first_row=1),)
 COMPILED, EAGER = VllmSetting(compiled=True), VllmSetting(compiled=False)
+SHARING = VllmSetting(compiled=False, sharing=True)
 
 
 def decode_work() -> DecodeWork:
@@ -141,9 +142,10 @@ def test_scores_are_asked_from_the_continuation_on() -> None:
     assert (with_context["prompt_token_ids"], with_context["first_scored"]) == (list(whole), len(context))
     assert (without["prompt_token_ids"], without["first_scored"]) == ([3, *whole], 1)  # config.json: bos_token_id
     assert "skip_reading_prefix_cache" not in with_context["options"]
-    again = message(BUNDLED, work, context_length=1024, setting=VllmSetting(compiled=False, reuse=True))
+    again = message(BUNDLED, work, context_length=1024, setting=SHARING)
     assert again["requests"][0]["options"]["skip_reading_prefix_cache"] is False
     assert (asked["engine"]["enforce_eager"], again["engine"]["enforce_eager"]) == (False, True)
+    assert (asked["engine"]["block_size"], again["engine"]["block_size"]) == (128, 32)
 
 
 def test_answers_are_asked_as_ours_asks_them() -> None:
@@ -172,15 +174,8 @@ def test_what_does_not_fit_is_one_sentence() -> None:
         message(BUNDLED, work, context_length=1024, setting=COMPILED)
 
 
-def test_only_scoring_has_a_choice_of_reading_the_cache() -> None:
-    assert settings(decode_work()) == (COMPILED, EAGER)
-    work = ScoreWork(requests=(), warm_up=(), readings=(), kv_cache_tokens=64)
-    assert [str(one) for one in settings(work)] == [
-        "compiled",
-        "compiled, prefix cache read",
-        "eager",
-        "eager, prefix cache read",
-    ]
+def test_settings_are_named() -> None:
+    assert [str(one) for one in (COMPILED, EAGER, SHARING)] == ["compiled", "eager", "eager, blocks of 32"]
 
 
 # The gate
@@ -293,7 +288,9 @@ def test_vllm_is_measured_in_the_same_rounds(name: str, tmp_path: Path) -> None:
     assert len(beside.runs.runs) == len(found.ours.runs) == 1
     assert beside.ratio == pytest.approx(found.ours.median / beside.runs.median, rel=1e-4)
     assert beside.setting == min(beside.trials, key=lambda trial: trial.seconds).setting
-    assert len(beside.trials) == (4 if name in ("arc", "arc-5-shot") else 2)
+    tried = [trial.setting for trial in beside.trials]
+    assert tried[:2] == ["compiled", "eager"]
+    assert [one.endswith("blocks of 32") for one in tried[2:]] == ([] if name.startswith("decode") else [True])
     assert beside.memory.peak_bytes > 2**26
 
 
