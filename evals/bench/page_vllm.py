@@ -38,7 +38,8 @@ def _row(one: Measurement, second: SecondPeer) -> list[str]:
     start = [f"`{one.name}`", one.checkpoint, f"{number(one.ours.median)} {one.unit}"]
     peak = mebibytes(one.ours_memory.peak_bytes)
     if second.runs is None or second.ratio is None or second.memory is None:
-        return [*start, "no figure", "", f"±{50 * one.ours.spread:.0f} %", "", "**no**", peak, ""]
+        same = "**no**" if any("results differ" in problem for problem in second.problems) else ""
+        return [*start, "no figure", "", f"±{50 * one.ours.spread:.0f} %", "", same, peak, ""]
     return [
         *start,
         f"{number(second.runs.median)} {one.unit}",

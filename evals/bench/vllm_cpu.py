@@ -56,7 +56,7 @@ class VllmCpu:
             source.write_text(json.dumps(asked), encoding="utf-8")
             done = self._start([target, source], scratch)
             if done.returncode or not target.exists():
-                raise EvaluationError(f"vLLM ({setting}) failed: {_why(done)}")
+                raise EvaluationError(f"vLLM failed: {_why(done)}")
             raw = json.loads(target.read_text(encoding="utf-8"))
         if raw["threads"] != self._threads:
             raise EvaluationError(
