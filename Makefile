@@ -41,7 +41,8 @@ MODEL_OPTIONS = $(foreach each,$(CHECKPOINT),--checkpoint "$(each)") --device $(
 
 # Test files side by side, each process on one core; a browser's tests by themselves, since they wait for what is seen
 TEST_PROCESSES ?= 2
-PYTEST_SIDE_BY_SIDE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+PYTEST_SIDE_BY_SIDE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
+	--no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 

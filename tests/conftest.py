@@ -31,6 +31,12 @@ TRAINING_TEXT = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: of processes side by side, none has one left when the others are done."""
+    with_slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in with_slow)
+
+
 @pytest.fixture(scope="session")
 def sentencepiece_model() -> bytes:
     """A unigram model with byte fallback, set up as Adept's: identity normalisation, blanks kept."""

@@ -1,4 +1,7 @@
-"""The engine's benchmark: every section on small shapes, time that runs out, processes that die, and the page."""
+"""The engine's benchmark: sections on small shapes, time that runs out, processes that die, and the page.
+
+The whole command runs in test_gpu_report.py, whose report is made by it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from evals.bench_engine.page import render, write_page
 from evals.bench_engine.parent import OUT_OF_TIME, Run
 from evals.bench_engine.plots import LATENCY, ROOFLINE
 from evals.bench_engine.results import DATA, Figure, Report, Section, read_report, sources_hash, write_report
-from evals.bench_engine.sections import NAMES, SECTIONS, Plan, choose
+from evals.bench_engine.sections import SECTIONS, Plan, choose
 from evals.bench_engine.sizes import FULL, TINY, mixed_requests
 from evals.errors import EvaluationError
 
@@ -86,27 +89,6 @@ def record() -> Iterator[Callable[..., Recorder]]:
     yield new
     for each in made:
         each.close()
-
-
-@pytest.mark.slow
-def test_all_of_it_on_a_cpu(tmp_path: Path) -> None:
-    arguments = ["--device", "cpu", "--size", "tiny", "--output", str(tmp_path)]
-    assert command.main(arguments) == 0
-    report = read_report(tmp_path / DATA)
-    status = {name: report.section(name).status for name in NAMES}
-    absent = {"sparse", "no-graphs", "grid", "hf-static-compile"}
-    assert {name for name, one in status.items() if one == "absent"} == absent
-    assert {name for name, one in status.items() if one == "measured"} == set(NAMES) - absent
-    page = (tmp_path / "engine.md").read_text()
-    assert page == render(report)
-    assert "measures nothing" in page
-    assert "they need a GPU, and this engine runs on cpu" in page
-    assert "transformers compiles decoding on a GPU alone" in page
-    assert (tmp_path / ROOFLINE).read_text().startswith("<svg")
-    # Again, nothing is left to measure but what was absent, and those figures stay.
-    figures = report.section("mixed").figures
-    assert command.main([*arguments, "--only", "mixed"]) == 0
-    assert read_report(tmp_path / DATA).section("mixed").figures == figures
 
 
 @pytest.mark.slow

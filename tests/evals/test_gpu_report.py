@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
+from evals.bench_engine import __main__ as bench_engine
+from evals.bench_engine.page import render as render_engine
+from evals.bench_engine.plots import ROOFLINE
+from evals.bench_engine.results import DATA as ENGINE_DATA
 from evals.bench_engine.results import Report as EngineReport
+from evals.bench_engine.results import read_report as read_engine
+from evals.bench_engine.sections import NAMES
 from evals.gpu_report import __main__ as command
 from evals.gpu_report import run as running
 from evals.gpu_report.page import render, write_page
@@ -42,13 +48,20 @@ ALLOWED = {
     "psutil", "yaml", "flash_attn", "llvmlite",
 }  # fmt: skip
 """yaml comes with transformers; flash_attn, and on a CPU llvmlite, are used where they are installed."""
+TINY_ON_CPU = ("--device", "cpu", "--size", "tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command leaves after all of it on a CPU."""
+    output = tmp_path_factory.mktemp("whole")
+    assert command.main([*TINY_ON_CPU, "--output", str(output)]) == 0
+    return output
 
 
 @pytest.mark.slow
-def test_all_of_it_on_a_cpu(tmp_path: Path) -> None:
-    arguments = ["--device", "cpu", "--size", "tiny", "--output", str(tmp_path)]
-    assert command.main(arguments) == 0
-    report = read_report(tmp_path / "bench" / DATA)
+def test_all_of_it_on_a_cpu(whole: Path) -> None:
+    report = read_report(whole / "bench" / DATA)
     assert {part.name: part.status for part in report.parts} == {
         TESTS: "done",
         GATE: "done",
@@ -57,13 +70,34 @@ def test_all_of_it_on_a_cpu(tmp_path: Path) -> None:
         SANITIZER: "absent",
     }
     assert report.part(TESTS).found["passed"] > 20
-    page = (tmp_path / "bench" / "gpu.md").read_text()
+    page = (whole / "bench" / "gpu.md").read_text()
     assert "measures nothing" in page
     assert "kernels are timed on a GPU alone" in page
     assert "exact sparse MLP at 90% zeros" in page
     begin = time.monotonic()
-    assert command.main(arguments) == 0
+    assert command.main([*TINY_ON_CPU, "--output", str(whole)]) == 0
     assert time.monotonic() - begin < 10, "what is done is not done again"
+
+
+@pytest.mark.slow
+def test_the_engines_sections_on_a_cpu(whole: Path) -> None:
+    """All of `evals.bench_engine`, which the report began twice: for its gate, and to go on with the rest."""
+    folder = whole / "bench"
+    report = read_engine(folder / ENGINE_DATA)
+    status = {name: report.section(name).status for name in NAMES}
+    absent = {"sparse", "no-graphs", "grid", "hf-static-compile"}
+    assert {name for name, one in status.items() if one == "absent"} == absent
+    assert {name for name, one in status.items() if one == "measured"} == set(NAMES) - absent
+    page = (folder / "engine.md").read_text()
+    assert page == render_engine(report)
+    assert "measures nothing" in page
+    assert "they need a GPU, and this engine runs on cpu" in page
+    assert "transformers compiles decoding on a GPU alone" in page
+    assert (folder / ROOFLINE).read_text().startswith("<svg")
+    # Again, nothing is left to measure but what was absent, and those figures stay.
+    figures = report.section("mixed").figures
+    assert bench_engine.main([*TINY_ON_CPU, "--output", str(folder), "--only", "mixed"]) == 0
+    assert read_engine(folder / ENGINE_DATA).section("mixed").figures == figures
 
 
 def work(name: str, *, share_s: float = 100, least_s: float = 10, absent: str | None = None) -> Work:
