@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import httpx
 import pytest
@@ -24,65 +23,68 @@ def is_idle(stats: EngineStats) -> bool:
     return stats.num_running == 0 and stats.num_waiting == 0
 
 
-@pytest.fixture
-def engine() -> Iterator[ScriptedEngine]:
-    one = ScriptedEngine(lambda prompt: "word " * 300, tokens_per_s=20, max_num_requests=2)
-    yield one
-    one.close()
+@pytest.fixture(scope="module")
+def app(serve_app: Callable[..., str]) -> Iterator[tuple[ScriptedEngine, str]]:
+    """An engine with two places, and the address of its app, in which each test has tabs of its own."""
+    engine = ScriptedEngine(lambda prompt: "word " * 300, max_num_requests=2, context_length=60_000)
+    yield engine, serve_app(engine)
+    engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("page", list(BOXES))
 @pytest.mark.parametrize("moment", ["before the stream", "writing", "reading", "queued"])
 async def test_a_closed_tab_frees_its_places_within_a_second(
-    engine: ScriptedEngine, serve: Callable[..., AbstractContextManager[str]], page: str, moment: str
+    app: tuple[ScriptedEngine, str], page: str, moment: str
 ) -> None:
-    engine.ttft_s = 30.0 if moment == "reading" else 0.0
-    with serve(engine) as address:
-        async with httpx.AsyncClient(base_url=address, timeout=20) as client:
-            event = await event_of(client, *BOXES[page])
-            values = event.with_values(**(BEGIN[page] | (WRITTEN if page == "tokens" else {})))
-            others = []
-            if moment == "queued":
-                for number in range(1 if page == "arena" else 2):  # the arena takes two places
-                    await press(client, f"other{number}", event.number, values)
-                    others.append(asyncio.create_task(close_soon(client, f"other{number}", 20.0)))
-                await asyncio.to_thread(engine.wait_for, lambda stats: stats.num_running == 2)
-            await press(client, "tab", event.number, values)
-            if moment == "before the stream":
-                await asyncio.sleep(1)
-                assert engine.requests == []
-                return
-            asked = asyncio.create_task(close_soon(client, "tab", 20.0))
-            expected = {"queued": lambda stats: stats.num_waiting > 0}
-            await asyncio.to_thread(engine.wait_for, expected.get(moment, lambda stats: stats.num_running > 0))
-            await asyncio.sleep(0.2)
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
-            left = time.perf_counter()
-            freed = is_idle if moment != "queued" else lambda stats: stats.num_waiting == 0
-            await asyncio.to_thread(engine.wait_for, freed)
-            assert time.perf_counter() - left < 1
-            for other in others:
-                other.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+    engine, address = app
+    engine.ttft_s, engine.tokens_per_s = (30.0 if moment == "reading" else 0.0), 20
+    asked_before = len(engine.requests)
+    tab = f"{page} {moment}"
+    async with httpx.AsyncClient(base_url=address, timeout=20) as client:
+        event = await event_of(client, *BOXES[page])
+        values = event.with_values(**(BEGIN[page] | (WRITTEN if page == "tokens" else {})))
+        others = []
+        if moment == "queued":
+            for number in range(1 if page == "arena" else 2):  # the arena takes two places
+                await press(client, f"{tab} {number}", event.number, values)
+                others.append(asyncio.create_task(close_soon(client, f"{tab} {number}", 20.0)))
+            await asyncio.to_thread(engine.wait_for, lambda stats: stats.num_running == 2)
+        await press(client, tab, event.number, values)
+        if moment == "before the stream":
+            await asyncio.sleep(1)
+            assert len(engine.requests) == asked_before
+            return
+        asked = asyncio.create_task(close_soon(client, tab, 20.0))
+        expected = {"queued": lambda stats: stats.num_waiting > 0}
+        await asyncio.to_thread(engine.wait_for, expected.get(moment, lambda stats: stats.num_running > 0))
+        await asyncio.sleep(0.2)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        left = time.perf_counter()
+        freed = is_idle if moment != "queued" else lambda stats: stats.num_waiting == 0
+        await asyncio.to_thread(engine.wait_for, freed)
+        assert time.perf_counter() - left < 1
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.to_thread(engine.wait_for, is_idle)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("page", ["chat", "arena"])
-async def test_an_update_is_as_long_as_what_changed(
-    serve: Callable[..., AbstractContextManager[str]], page: str
-) -> None:
+async def test_an_update_is_as_long_as_what_changed(app: tuple[ScriptedEngine, str], page: str) -> None:
     """However long the conversation is: else a hundred turns would be sent again ten times a second."""
-    engine = ScriptedEngine(lambda prompt: "word " * 300, tokens_per_s=100, context_length=60_000)
+    engine, address = app
+    engine.ttft_s, engine.tokens_per_s = 0.0, 100
     box = "message" if page == "chat" else "arena_message"
-    with serve(engine) as address:
-        async with httpx.AsyncClient(base_url=address, timeout=20) as client:
-            event = await event_of(client, *BOXES[page])
-            values = event.with_values(**(BEGIN[page] | {box: "x" * 50_000}))
-            got = await run(client, "tab", event.number, values)
+    async with httpx.AsyncClient(base_url=address, timeout=20) as client:
+        event = await event_of(client, *BOXES[page])
+        values = event.with_values(**(BEGIN[page] | {box: "x" * 50_000}))
+        got = await run(client, f"{page} long", event.number, values)
     lengths = [len(json.dumps(one)) for one in got if one["msg"] == "process_generating"]
     assert len(lengths) > 5
     assert lengths[0] > 50_000
     assert max(lengths[1:]) < 5_000
-    engine.close()

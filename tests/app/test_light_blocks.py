@@ -42,6 +42,7 @@ class Page:
 Returned = Callable[[Page], Any]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "returned",
@@ -77,6 +78,7 @@ async def test_components_that_are_left_out_or_hidden_are_not_made_anew() -> Non
     assert session[page.choice._id].choices == [("c", "c")]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_nothing_is_changed_by() -> None:
     page = Page(LightBlocks)
@@ -91,6 +93,7 @@ def test_the_names_of_the_queue_s_settings_are_gradio_s() -> None:
         assert source.count(f"self.{name}") > 1, name  # where it is set, and where it is read
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_events_leave_no_statistics() -> None:
     with LightBlocks() as blocks:

@@ -17,6 +17,7 @@ from app.server import create_app
 from app.visitors import COOKIE
 
 
+@pytest.mark.slow
 def test_health_tells_what_runs_until_the_engine_closes() -> None:
     engine = ScriptedEngine(notice="A demonstration model.")
     with TestClient(create_app([engine])) as client:
@@ -34,6 +35,7 @@ def test_health_tells_what_runs_until_the_engine_closes() -> None:
     engine.close()
 
 
+@pytest.mark.slow
 def test_every_page_forbids_the_browser_to_call_out() -> None:
     engine = ScriptedEngine()
     with TestClient(create_app([engine])) as client:
@@ -84,6 +86,7 @@ def test_a_data_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path, capsy
     assert message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_browser_keeps_its_cookie_and_an_api_client_gets_none() -> None:
     engine = ScriptedEngine()
     with TestClient(create_app([engine])) as client:

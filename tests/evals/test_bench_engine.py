@@ -131,6 +131,7 @@ def test_sections_with_our_kernels_and_captured_steps(record: Callable[..., Reco
     assert all(one.value for one in run("grid", ours.grid).figures)
 
 
+@pytest.mark.slow
 def test_a_share_that_the_counter_does_not_find_is_no_figure(record: Callable[..., Recorder]) -> None:
     run = record(kernels="triton", backend=PromptDevice(), sizes=replace(INTERPRETED, zeros_tolerance=-1.0))
     run("roofs", ours.roofs)
@@ -428,6 +429,7 @@ def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_real_process_gets_its_request() -> None:
     process = parent.start({"device": "nothing like that"})
     assert process.wait() not in (0, 3)

@@ -183,6 +183,7 @@ def test_limit_is_a_whole_number(limit: str, capsys: pytest.CaptureFixture[str])
     assert "is not a whole number of at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reported")
 def test_compare(
     monkeypatch: pytest.MonkeyPatch, scripted: Open, items: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -145,6 +145,7 @@ def test_scoring_by_echo(endpoint: Endpoint) -> None:
     assert lm.loglikelihood(ask("loglikelihood", ("abcd", "ef"))) == [(-1.0, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["logprobs", "text_offset", "token_logprobs", "top_logprobs"])
 def test_without_prompt_logprobs_it_is_refused(endpoint: Endpoint, missing: str) -> None:
     """An endpoint that leaves them out would score exact chance."""
@@ -173,6 +174,7 @@ def test_a_busy_endpoint_is_asked_again(endpoint: Endpoint) -> None:
     assert len(endpoint.asked) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "content", "message"),
     [

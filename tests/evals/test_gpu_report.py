@@ -163,6 +163,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert kept.part("b") == first.part("b")
 
 
+@pytest.mark.slow
 def test_a_part_is_ended_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "LOGS", tmp_path)
     mark = tmp_path / "still there"

@@ -78,6 +78,7 @@ def test_every_file_says_what_the_record_needs() -> None:
         assert ("shot" in task.eval_docs.features) == (metadata["shots"] == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LM_EVALS_FILES)
 def test_likelihood_is_lm_evals_own_form(name: str) -> None:
     _, (ours,) = load_tasks([name], data="demo", seed=0)

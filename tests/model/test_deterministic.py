@@ -72,6 +72,7 @@ def same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     return one.tobytes() == other.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["persimmon", "mpt", "llama"])
 def test_the_same_bits_alone_among_8_and_among_64(open_random: Callable[..., LocalEngine], family: str) -> None:
     engine = open_random(family)
@@ -86,6 +87,7 @@ def test_the_same_bits_alone_among_8_and_among_64(open_random: Callable[..., Loc
         assert same(alone, among_64[index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_answers_and_scores_are_the_same_bits(open_random: Callable[..., LocalEngine], dtype: str) -> None:
     """Log-probabilities of an answer and of a continuation, drawn and greedy."""
@@ -102,6 +104,7 @@ def test_answers_and_scores_are_the_same_bits(open_random: Callable[..., LocalEn
     assert engine.score(requests[5:6])[0] == scores[5]
 
 
+@pytest.mark.slow
 def test_the_same_bits_however_a_prompt_is_cut(open_random: Callable[..., LocalEngine]) -> None:
     prompt = list(range(5, 35))
     whole = open_random("llama", dtype="float16").hidden_states([prompt])[0]

@@ -45,6 +45,7 @@ def with_kernels(folder: Path, **options: str) -> LocalEngine:
     return engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", DEMO_CHECKPOINTS, ids=lambda path: path.name)
 def test_answers_and_scores_are_the_references(checkpoint: Path) -> None:
     plain = open_engine(str(checkpoint), device="cpu", kernels="reference", max_num_requests=4)
@@ -62,6 +63,7 @@ def test_a_persimmon_keeps_its_second_matrix_by_columns(tmp_path: Path) -> None:
             assert weight.T.is_contiguous() == name.endswith("dense_4h_to_h.weight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_tokens", [5, 12])
 def test_hot_activations_in_float16(tmp_path: Path, num_tokens: int) -> None:
     """Activations beyond 256, skipped and dense: no worse than the reference."""

@@ -115,6 +115,7 @@ def test_byte_level_tokenizers_are_read(tmp_path: Path) -> None:
     assert tokenizer.token_bytes(0) == b""
 
 
+@pytest.mark.slow
 @given(text=st.text(max_size=60))
 def test_any_text_agrees_on_the_bundled_tokenizer(text: str) -> None:
     both = _bundled()

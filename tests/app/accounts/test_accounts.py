@@ -11,6 +11,7 @@ from app.accounts import Accounts, AccountsError, set_password
 from app.accounts.__main__ import main
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_only_the_right_password_lets_in(tmp_path: Path) -> None:
     file = tmp_path / "users.txt"

@@ -18,6 +18,7 @@ Serve = Callable[..., Any]
 SMALL = ("--clients", "12", "--seconds", "1", "--requests", "30", "--at-once", "4", "--kills", "2", "--bodies", "40")
 
 
+@pytest.mark.slow
 def test_a_server_that_does_well(
     serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_closed_engine_is_a_503(serve: Serve) -> None:
     assert served.post("/v1/completions", {"prompt": "x", "stream": True}).status_code == 503
 
 
+@pytest.mark.slow
 def test_many_requests_with_random_aborts_leave_nothing(serve: Serve) -> None:
     served = serve(answer=lambda prompt: "word " * 4, tokens_per_s=400, max_num_requests=16)
     before = served.engine.stats().num_free_blocks

@@ -39,6 +39,7 @@ TURNS = st.lists(st.builds(Turn, TEXTS, st.none() | ANSWERS), min_size=1, max_si
 CONVERSATIONS = st.builds(Conversation, turns=TURNS, title=TEXTS | st.just(""))
 
 
+@pytest.mark.slow
 @given(st.lists(CONVERSATIONS, min_size=1, max_size=3))
 def test_json_comes_back_whole(conversations: list[Conversation]) -> None:
     back = imported("x.json", to_json(conversations).encode())

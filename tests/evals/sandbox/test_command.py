@@ -25,6 +25,7 @@ def _file(folder: Path, problem: dict[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_check_says_what_works(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check", "--level", sandbox.level]) == 0
 

@@ -24,6 +24,7 @@ GREEDY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GREEDY)
 def test_too_much_memory(run_one: RunOne, name: str) -> None:
     assert run_one(GREEDY[name]).outcome is Outcome.OUT_OF_MEMORY
@@ -60,6 +61,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_too_much_time(run_hastily: RunOne, name: str) -> None:
     verdict = run_hastily(SLOW[name])

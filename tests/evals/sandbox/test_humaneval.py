@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from evals.sandbox import Outcome, Program, Sandbox
 
 
@@ -18,6 +20,7 @@ def _programs(problems: list[dict[str, Any]], body: str | None = None) -> list[P
     ]
 
 
+@pytest.mark.slow
 def test_canonical_solutions_pass(sandbox: Sandbox, problems: list[dict[str, Any]]) -> None:
     verdicts = sandbox.run(_programs(problems))
 

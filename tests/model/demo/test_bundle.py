@@ -60,6 +60,7 @@ def test_config_is_the_recipes(name: str) -> None:
     assert settings["eos_token_id"] == settings["pad_token_id"] == _family(name).end_of_document_id
 
 
+@pytest.mark.slow
 @shipped
 def test_vocabulary_and_card_are_what_the_recipe_writes(name: str, tmp_path: Path) -> None:
     _family(name).write_tokenizer(tmp_path, 0)
@@ -96,6 +97,7 @@ HELD_OUT_CHAT = (
 )
 
 
+@pytest.mark.slow
 @shipped
 def test_held_out_chat_questions_are_held_out_and_answered(name: str) -> None:
     known = {pair for skill in SKILLS for pair in chat_pairs(skill)}
@@ -127,6 +129,7 @@ def _finished(initial: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_installing_keeps_only_the_familys_files(family: DemoFamily, initial_checkpoint: Path, tmp_path: Path) -> None:
     fresh = _finished(initial_checkpoint, tmp_path / "fresh")
     destination = tmp_path / "bundles" / family.name

@@ -164,6 +164,7 @@ def test_same_text_back_as_sentencepiece(initial_checkpoint: Path, text: str) ->
     ).decode(ids)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(text=ANY_TEXT)
 @sentencepiece_families

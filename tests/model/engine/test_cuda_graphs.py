@@ -88,6 +88,7 @@ def comparable(completions: Sequence[Completion]) -> list[Any]:
     return [(one.token_ids, one.text, one.finish_reason, one.stop_reason) for one in completions]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", DEMO_CHECKPOINTS, ids=lambda path: path.name)
 def test_replayed_equals_not_replayed(checkpoint: Path) -> None:
     engine = open_engine(str(checkpoint), device="cpu", max_num_requests=6, kv_cache_tokens=4096)

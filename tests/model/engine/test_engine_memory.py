@@ -92,6 +92,7 @@ def test_scoring_a_whole_context_over_a_large_vocabulary(tmp_path: Path, sentenc
     assert all(0 < peak < 64e6 for peak in peaks.values()), peaks
 
 
+@pytest.mark.slow
 def test_nothing_grows_with_the_number_of_requests(random_checkpoint: Path) -> None:
     """The prefix cache stays full, and all that is kept of a past request are its times."""
     engine = open_engine(

@@ -232,6 +232,7 @@ def scores(plain: LocalEngine, tokens: Tokens) -> list[TokenScore]:
     return plain.score(score_groups(tokens))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -273,6 +274,7 @@ def test_streamed_equals_not_streamed(open_small: Open, jobs: list[Job], repetit
         assert ids(streamed) == ids(job.expected.logprobs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_draft_tokens", [1, 5])
 def test_speculative_equals_not_speculative(
     idle_stats: IdleStats, open_small: Open, jobs: list[Job], repetitive_jobs: list[Job], num_draft_tokens: int

@@ -61,6 +61,7 @@ def test_answers_share_their_prompt(
     assert stats.num_cached_tokens == (4 * 22 if caches_prefixes else 0)
 
 
+@pytest.mark.slow
 def test_one_aborted_does_not_disturb_the_others(
     idle_stats: IdleStats, open_small: Open, plain: LocalEngine, tokens: Tokens
 ) -> None:

@@ -84,6 +84,7 @@ def expected_probabilities(logits: torch.Tensor, params: SamplingParams) -> torc
     return scores[0].softmax(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "params",
     [
@@ -181,6 +182,7 @@ def sample_requests(draw: st.DrawFn) -> SampleRequest:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(
     batch=st.lists(sample_requests(), min_size=1, max_size=6),

@@ -97,6 +97,7 @@ def assert_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         assert (found[name] - gradient).abs().max() <= 2e-6 * max(scale, 1.0), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows_at_once", "checkpointed"), [(1, False), (2, True), (8, False)])
 def test_a_step_is_the_weighted_mean_over_its_documents(
     family: str,
@@ -127,6 +128,7 @@ def test_a_step_is_the_weighted_mean_over_its_documents(
     assert result.final_loss == pytest.approx(loss, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "checkpointed"), [("persimmon", True), ("mpt", True), ("llama", False)])
 def test_the_same_with_lora(
     family: str, checkpointed: bool, checkpoints: dict[str, Path], tmp_path: Path, steps: list[dict[str, Tensor]]

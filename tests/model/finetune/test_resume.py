@@ -101,6 +101,7 @@ def assert_same_result(output: Path, expected: Path, *, same_intervals: bool = T
         assert found["loss"].iloc[-1] == wanted["loss"].iloc[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_twice_equals_not_stopped(
     kind: str,
@@ -204,6 +205,7 @@ def interrupted(*values: object, **named: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_steps", [None, 6])
 def test_killed_after_the_last_state(
     max_steps: int | None,
@@ -236,6 +238,7 @@ def test_killed_after_the_last_state(
         assert first[key] == second[key]
 
 
+@pytest.mark.slow
 def test_intervals_may_change_and_then_hold(
     checkpoints: dict[str, Path], tmp_path: Path, stop_at: Callable[..., None], unstopped: Callable[[str], Path]
 ) -> None:

@@ -114,6 +114,7 @@ def assert_answers(folder: Path, answers: dict[str, str]) -> None:
         engine.close()
 
 
+@pytest.mark.slow
 def test_the_loss_falls(tuned: Run) -> None:
     assert tuned.result.finished
     assert tuned.result.steps == 60
@@ -208,6 +209,7 @@ def test_the_picture_is_one(tuned: Run) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
 
 
+@pytest.mark.slow
 def test_lora_gives_the_new_answers(adapted: Run) -> None:
     assert adapted.result.final_loss is not None
     assert adapted.result.final_loss < 0.05

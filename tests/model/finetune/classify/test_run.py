@@ -87,6 +87,7 @@ def hugging_faces(folder: Path, texts: list[str], ids: list[list[int]]) -> np.nd
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["probe", "lora"])
 def test_a_folder_gives_the_same_answers_here_and_in_transformers(
     method: str, family: str, settings: Train, opened: Callable[[Path | str], LocalEngine]
@@ -186,6 +187,7 @@ def test_cancelled_training_leaves_nothing(method: str, stage: str, settings: Tr
     assert seen[-1] == wanted
 
 
+@pytest.mark.slow
 def test_bad_rows_are_refused_or_skipped_by_their_line(settings: Train, tmp_path: Path) -> None:
     long = "the fox " * 300
     data = write_rows(tmp_path / "bad.csv", ("", "good"), (long, "good"), ("the fox 0 is quick", "bad"))
