@@ -43,6 +43,8 @@ MODEL_OPTIONS = $(foreach each,$(CHECKPOINT),--checkpoint "$(each)") --device $(
 TEST_PROCESSES ?= 2
 PYTEST_SIDE_BY_SIDE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile \
 	--no-loadscope-reorder
+# Named, since finding tests imports their files with all they need
+BROWSER_TESTS = $(shell grep --recursive --files-with-matches --include='test_*.py' 'mark[.]browser' tests | sort)
 
 .DEFAULT_GOAL := help
 
@@ -141,7 +143,7 @@ check: setup ## lint, types and fast tests
 .PHONY: test
 test: setup ## all tests (those in a browser need Chromium)
 	$(PYTEST_SIDE_BY_SIDE) -m "not browser"
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser $(BROWSER_TESTS)
 
 .PHONY: clean
 clean: ## remove the virtual environment and caches

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +50,9 @@ class Served:
         raise TimeoutError(f"not idle: {self.engine.stats()}, {self.service.num_admitted} admitted")
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Served]]:
-    """Serves the API of an engine, and of others `beside` it, without the page, until the test ends."""
+@contextmanager
+def serving() -> Iterator[Callable[..., Served]]:
+    """Serves the API of an engine, and of others `beside` it, without the page, until it is left."""
     with ExitStack() as stack:
 
         def start(
@@ -84,3 +84,17 @@ def serve() -> Iterator[Callable[..., Served]]:
             return Served(f"http://127.0.0.1:{port}", engine, app.state.service)
 
         yield start
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """`serving`, until the test ends."""
+    with serving() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[Served]:
+    """One server for all tests of a module whose requests are refused: nothing of them reaches its engine."""
+    with serving() as start:
+        yield start()

@@ -70,12 +70,11 @@ def test_no_tokens_to_generate_only_scores(serve: Serve) -> None:
         ({"prompts": ["x"], "add_BOS": 1}, "add_BOS"),
     ],
 )
-def test_wrong_values_are_refused_with_a_status(serve: Serve, body: Any, param: str) -> None:
-    served = serve()
-    reply = put(served, body)
+def test_wrong_values_are_refused_with_a_status(refusing: Any, body: Any, param: str) -> None:
+    reply = put(refusing, body)
     assert reply.status_code in (400, 422)
     assert reply.json()["error"]["param"] == param
-    assert served.engine.requests == []
+    assert refusing.engine.requests == []
 
 
 def test_an_empty_prompt_may_begin_a_document(serve: Serve) -> None:

@@ -83,14 +83,13 @@ def error_of(reply: httpx.Response) -> dict[str, Any]:
         ("/detokenize", {"tokens": "a"}, 422, "tokens"),
     ],
 )
-def test_wrong_values_are_refused_by_name(serve: Serve, path: str, body: Any, status: int, param: str) -> None:
-    served = serve()
+def test_wrong_values_are_refused_by_name(refusing: Any, path: str, body: Any, status: int, param: str) -> None:
     for stream in ({}, {"stream": True}) if path.startswith("/v1") and "stream" not in body else ({},):
-        reply = served.post(path, body | stream)
+        reply = refusing.post(path, body | stream)
         assert (reply.status_code, error_of(reply)["param"]) == (status, param), reply.text
         assert param in error_of(reply)["message"] or param in ("prompt", "messages")
-    assert served.engine.requests == []
-    assert served.service.num_admitted == 0
+    assert refusing.engine.requests == []
+    assert refusing.service.num_admitted == 0
 
 
 def test_what_does_not_change_the_answer_is_ignored(serve: Serve) -> None:
@@ -133,8 +132,8 @@ def test_what_does_not_change_the_answer_is_ignored(serve: Serve) -> None:
         b'{"a":' * 5000 + b"1" + b"}" * 5000,
     ],
 )
-def test_what_is_no_json_object_is_refused(serve: Serve, content: bytes) -> None:
-    reply = httpx.post(f"{serve().address}{COMPLETIONS}", content=content)
+def test_what_is_no_json_object_is_refused(refusing: Any, content: bytes) -> None:
+    reply = httpx.post(f"{refusing.address}{COMPLETIONS}", content=content)
     assert 400 <= reply.status_code < 500, reply.text
     error_of(reply)
 
