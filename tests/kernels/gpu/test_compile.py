@@ -20,6 +20,8 @@ pytest.importorskip("triton", reason="Triton is not installed: it comes with req
 
 from kernels.gpu.compile.machine_code import read_listing
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 LISTING = """

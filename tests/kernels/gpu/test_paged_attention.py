@@ -8,6 +8,8 @@ import torch
 from kernels.gpu.paged_attention import MAX_SPLITS, choose_num_splits, choose_tile, paged_attention
 from kernels.paged_attention import paged_attention_reference
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 
 
