@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from kernels.cpu.threads import libgomp
+
+logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
 MADV_DONTNEED = 4  # <bits/mman-linux.h>
@@ -60,6 +63,7 @@ def _compiled(module: str, size: int) -> bytes:
     for folder in _folders():
         if (code := _kept(folder / file)) is not None:
             return code
+    logger.info("compiling the kernel %s for size %d, which is done once and takes some seconds", module, size)
     with tempfile.TemporaryDirectory() as made:
         new = Path(made) / file
         done = subprocess.run(
