@@ -366,4 +366,4 @@ def test_command_keeps_vllms_figures_of_what_is_not_measured_again(
 
 
 def test_committed_reports_of_the_first_schema_are_read() -> None:
-    assert all(one.second is None for one in read_report(RESULTS / "epyc" / DATA).measurements)
+    assert all(one.second is None for one in read_report(RESULTS / "intel" / DATA).measurements)
