@@ -113,8 +113,8 @@ parity: setup ## compare logits and answers with Hugging Face, and write results
 	$(BIN)/python -m model.parity
 
 .PHONY: bench-cpu
-bench-cpu: setup ## measure against Hugging Face and lm-eval side by side on this CPU, and write results/bench/
-	$(BIN)/python -m evals.bench
+bench-cpu: setup ## measure beside Hugging Face and lm-eval on this CPU, into results/bench/: ARGS="--vllm-python PYTHON"
+	$(BIN)/python -m evals.bench $(ARGS)
 
 .PHONY: compile-kernels
 compile-kernels: setup ## compile all GPU kernels for sm_80 and sm_90, no GPU needed, and write results/kernels/compile.md
