@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ def asked_again() -> Iterator[None]:
     threads.missing.cache_clear()
     yield
     threads.missing.cache_clear()
+
+
+@pytest.mark.skipif("CI" not in os.environ, reason="a user's machine may lack what the kernels need, CI may not")
+def test_in_ci_they_run() -> None:
+    """Else the other tests of this folder would be skipped and nobody would see it."""
+    assert threads.missing() is None
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
