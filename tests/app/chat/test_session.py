@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from scripted_engine import ScriptedEngine
 
+from app.chat import session
 from app.chat.conversation import Answer, Conversation
 from app.chat.session import (
     LONGEST_WAIT_S,
@@ -209,14 +210,23 @@ async def test_updates_are_at_most_ten_a_second_and_the_last_text_is_shown() -> 
 
 @pytest.mark.asyncio
 async def test_where_many_answers_are_shown_each_is_updated_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.chat.session.STREAMS_AT_FULL_RATE", 1)
-    engine = ScriptedEngine(lambda prompt: "x" * 40, tokens_per_s=50, max_num_requests=3)
-    streams = [AnswerStream(engine, ASKED, ChatSettings()) for _ in range(3)]
-    answers = await asyncio.gather(*(read(stream) for stream in streams))
+    rests: set[tuple[int, float]] = set()
+    rest = session._rest
+
+    async def recorded(seconds: float, stopped: asyncio.Event) -> None:
+        rests.add((TextStream._num_shown, round(seconds, 6)))
+        await rest(seconds, stopped)
+
+    monkeypatch.setattr(session, "STREAMS_AT_FULL_RATE", 2)
+    monkeypatch.setattr(session, "_rest", recorded)
+    engine = ScriptedEngine(lambda prompt: "x" * 40, tokens_per_s=50, max_num_requests=12)
+    for num_shown in (1, 3, 12):
+        streams = [AnswerStream(engine, ASKED, ChatSettings()) for _ in range(num_shown)]
+        answers = await asyncio.gather(*(read(stream) for stream in streams))
+        assert {one[-1].text for one in answers} == {"x" * 40}
     engine.close()
-    for one in answers:
-        assert {later.elapsed_s - earlier.elapsed_s > 0.25 for earlier, later in pairwise(one[:-1])} == {True}
-        assert one[-1].text == "x" * 40
+    assert {(1, 0.1), (3, 0.15), (12, 0.4)} <= rests  # a tenth of a second, and four times that at most
+    assert all(seconds == pytest.approx(min(max(1, shown / 2), 4) / 10) for shown, seconds in rests)
 
 
 @pytest.mark.asyncio
