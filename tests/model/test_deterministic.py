@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 pytest.importorskip("triton", reason="Triton is not installed: it comes with requirements-dev.txt on Linux")
 
 import triton
+from interpreter_products import add_in_a_fixed_order
 
 from kernels.gpu import gemv, token_logprobs
 from model.engine.engine import LocalEngine
@@ -34,6 +35,11 @@ SAVE: dict[str, Callable[..., Any]] = {
         folder, vocab_size=size, rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def products_as_on_a_tensor_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_in_a_fixed_order(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interpreter_products import add_in_a_fixed_order
 
 from kernels.gpu.paged_attention import MAX_SPLITS, choose_num_splits, choose_tile, paged_attention
 from kernels.paged_attention import paged_attention_reference
@@ -148,7 +149,8 @@ def test_output_in_another_number_format() -> None:
 
 
 @pytest.mark.parametrize("num_splits", [1, 3])
-def test_neighbours_change_no_bit(num_splits: int) -> None:
+def test_neighbours_change_no_bit(num_splits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_in_a_fixed_order(monkeypatch)
     together = Step(MIXED, dtype=torch.float16)
     attended = together.run(num_splits=num_splits)
     for index in (0, 3, 5):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from transformers import PersimmonForCausalLM
 
 from model.engine.engine import LocalEngine
+from model.engine.model_runner import StepResult
+from model.engine.scheduler import Scheduled
 from model.interface import (
     ContextLengthExceeded,
     EngineClosed,
@@ -306,7 +308,14 @@ async def test_cancelling_aborts(engine: LocalEngine) -> None:
 
 
 @pytest.mark.asyncio
-async def test_reads_time_out_without_losing_anything(engine: LocalEngine) -> None:
+async def test_reads_time_out_without_losing_anything(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = engine._core.runner.run
+
+    def slow(scheduled: Sequence[Scheduled]) -> StepResult:
+        time.sleep(0.005)
+        return run(scheduled)
+
+    monkeypatch.setattr(engine._core.runner, "run", slow)
     stream = engine.stream("The", GREEDY)
     tokens: list[int] = []
     timeouts = 0
