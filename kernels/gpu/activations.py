@@ -206,14 +206,14 @@ def _make(device: torch.device, dtype: torch.dtype, *, kind: str, num_tokens: in
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=device).to(dtype)
 
-    states = normal(num_tokens, width)
     if kind == "swiglu":
-        up = normal(num_tokens, width)
+        gate, up = normal(num_tokens, 2 * width).chunk(2, dim=1)  # one product's halves
         return BenchCall(
-            kernel=lambda: swiglu(states, up),
-            reference=lambda: swiglu_reference(states, up),
-            num_bytes=3 * states.nbytes,
+            kernel=lambda: swiglu(gate, up),
+            reference=lambda: swiglu_reference(gate, up),
+            num_bytes=3 * gate.nbytes,
         )
+    states = normal(num_tokens, width)
     bias = normal(width) if has_bias else None
     kernel, reference = {
         "relu_squared": (bias_relu_squared, bias_relu_squared_reference),

@@ -170,7 +170,8 @@ MATRICES = {
     "persimmon-8b dense": (4096, 4096, True),
     "persimmon-8b up": (4096, 16384, True),
     "persimmon-8b head": (4096, 262_144, False),
-    "llama-2-7b gate": (4096, 11008, False),
+    "llama-2-7b qkv": (4096, 12288, False),
+    "llama-2-7b gate and up": (4096, 22016, False),
     "llama-2-7b down": (11008, 4096, False),
     "mpt-7b down": (16384, 4096, False),
 }

@@ -21,6 +21,7 @@ from model.checkpoint.errors import CheckpointError
 from model.checkpoint.safetensors_header import TensorEntry
 from model.checkpoint.weight_files import open_tensors, read_entries
 from model.families.registry import CausalLM, family_class
+from model.layers.joined import give_memory
 from model.layers.ops import REFERENCE, Ops
 
 COPY_BYTES = 4 << 20  # a tensor is copied in slices of rows of about this size, so that it never exists twice
@@ -51,8 +52,7 @@ def load_model(
     """
     config = read_json(folder / "config.json")
     model, entries = build_model(folder, config, read_entries(folder), rope_position_dtype=rope_position_dtype, ops=ops)
-    model = model.to(dtype).to_empty(device=device).requires_grad_(False).eval()
-    model.tie_weights()
+    give_memory(model.to(dtype).eval(), device)
     _copy_tensors(dict(model.named_parameters()), entries)
     return model
 

@@ -20,6 +20,7 @@ from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
 from model.layers.activations import activation
 from model.layers.forward_batch import ForwardBatch
+from model.layers.joined import JoinedProjections
 from model.layers.kv_cache import KVCacheShape, LayerCache
 from model.layers.linear import Linear
 from model.layers.lm_head import LMHead
@@ -119,12 +120,13 @@ class LlamaAttention(nn.Module):
         self.q_proj = Linear(config.hidden_size, query_size, bias=bias, ops=ops)
         self.k_proj = Linear(config.hidden_size, kv_size, bias=bias, ops=ops)
         self.v_proj = Linear(config.hidden_size, kv_size, bias=bias, ops=ops)
+        self.qkv = JoinedProjections(self.q_proj, self.k_proj, self.v_proj)
         self.o_proj = Linear(query_size, config.hidden_size, bias=bias, ops=ops)
 
     def forward(self, hidden_states: Tensor, rotation: Rotation, *, cache: LayerCache, batch: ForwardBatch) -> Tensor:
         query, key, value = (
-            projection(hidden_states).unflatten(-1, (-1, self.head_dim))  # [num_tokens, num(_kv)_heads, head_dim]
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            states.unflatten(-1, (-1, self.head_dim))  # [num_tokens, num(_kv)_heads, head_dim]
+            for states in self.qkv(hidden_states)
         )
         attended = self.ops.attention(
             query, key, value, cache=cache, batch=batch, scale=self.head_dim**-0.5, rotation=rotation
@@ -138,11 +140,12 @@ class LlamaMLP(nn.Module):
         self.ops = ops
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias, ops=ops)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias, ops=ops)
+        self.gate_up = JoinedProjections(self.gate_proj, self.up_proj)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias, ops=ops)
         self.activation = activation(config.hidden_act)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        gate, up = self.gate_proj(hidden_states), self.up_proj(hidden_states)
+        gate, up = self.gate_up(hidden_states)
         gated = self.ops.swiglu(gate, up) if self.activation is F.silu else self.activation(gate) * up
         return self.down_proj(gated)  # type: ignore[no-any-return]
 

@@ -25,9 +25,9 @@ class Linear(nn.Linear):
         by_columns: bool = False,
     ) -> None:
         super().__init__(in_features, out_features, bias=bias)
-        self._product = ops.linear
+        self.product = ops.linear
         if by_columns:
             self.weight = nn.Parameter(torch.empty_like(self.weight.T.contiguous()).T)
 
     def forward(self, states: Tensor) -> Tensor:
-        return self._product(states, self.weight, self.bias)
+        return self.product(states, self.weight, self.bias)

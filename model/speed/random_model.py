@@ -17,6 +17,7 @@ from torch import Tensor
 from model.checkpoint.loaded import LoadedModel
 from model.families.registry import family_class
 from model.interface import Tokenizer
+from model.layers.joined import give_memory
 from model.layers.ops import REFERENCE, Ops
 from model.speed.shapes import shape_of
 from model.tokenizer import SpecialTokens, load_tokenizer
@@ -86,8 +87,7 @@ def load_random(
     name, config = shape_of(checkpoint)
     with torch.device("meta"):
         model = family_class(config).from_json(config, rope_position_dtype=rope_position_dtype, ops=ops)
-    model = model.to(dtype).to_empty(device=device).requires_grad_(False).eval()
-    model.tie_weights()
+    give_memory(model.to(dtype).eval(), device)
     fill(model.named_parameters())
     identity = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     return LoadedModel(
