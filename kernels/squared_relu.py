@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,8 +37,18 @@ def squared_relu_linear_reference(states: Tensor, weight: Tensor, bias: Tensor |
     return product if bias is None else product + bias
 
 
-def squared_relu_linear_(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """:func:`squared_relu_linear_reference`, bit for bit; `states` is overwritten, which saves fresh memory for it."""
+def squared_relu_linear_(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    linear: Callable[[Tensor, Tensor, Tensor | None], Tensor] = linear,
+) -> Tensor:
+    """:func:`squared_relu_linear_reference`, bit for bit; `states` is overwritten, which saves fresh memory for it.
+
+    Args:
+        linear: what multiplies, but not in float16.
+    """
     if states.dtype == torch.float16:
         return squared_relu_linear_reference(states, weight, bias)
     states.relu_()

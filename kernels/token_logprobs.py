@@ -4,7 +4,7 @@ existing at once."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,14 @@ class TokenLogprobs(NamedTuple):
     top_ids: Tensor
 
 
+class Product(Protocol):
+    def __call__(self, states: Tensor, weight: Tensor, /, *, output: Tensor) -> None: ...
+
+
+def _product_(states: Tensor, weight: Tensor, *, output: Tensor) -> None:
+    torch.mm(states, weight.T, out=output)
+
+
 @torch.no_grad()
 def token_logprobs_reference(
     hidden_states: Tensor,
@@ -44,6 +52,7 @@ def token_logprobs_reference(
     rows: Tensor | None = None,
     scale: float = 1.0,
     top_k: int = 0,
+    product_: Product = _product_,
 ) -> TokenLogprobs:
     """Log-probabilities of targets under softmax(scale * hidden_states @ weight.T), each at its row, and the top k.
 
@@ -58,6 +67,7 @@ def token_logprobs_reference(
         rows: [num_targets] int64 in [0, num_rows): where each target is scored, in any order, any row any number of
             times; `None` scores target i at row i.
         top_k: how many of the most probable tokens of each row are wanted.
+        product_: writes states @ weight.T into `output`.
     """
     device = hidden_states.device
     if rows is None:
@@ -79,7 +89,13 @@ def token_logprobs_reference(
         here = ((rows >= start) & (rows < start + row_tile)).nonzero()[:, 0]
         if len(here) or width:
             scored = _score_rows(
-                hidden_states[tile], torch.split(weight, vocab_tile), targets[here], rows[here] - start, scale, width
+                hidden_states[tile],
+                torch.split(weight, vocab_tile),
+                targets[here],
+                rows[here] - start,
+                scale,
+                width,
+                product_,
             )
             result.logprobs[here], result.is_argmax[here] = scored.logprobs, scored.is_argmax
             result.top_logprobs[tile], result.top_ids[tile] = scored.top_logprobs, scored.top_ids
@@ -87,7 +103,13 @@ def token_logprobs_reference(
 
 
 def _score_rows(
-    hidden_states: Tensor, weight_tiles: Sequence[Tensor], targets: Tensor, rows: Tensor, scale: float, top_k: int
+    hidden_states: Tensor,
+    weight_tiles: Sequence[Tensor],
+    targets: Tensor,
+    rows: Tensor,
+    scale: float,
+    top_k: int,
+    product_: Product,
 ) -> TokenLogprobs:
     num_rows, device = len(hidden_states), hidden_states.device
     maximum = torch.full((num_rows,), -torch.inf, device=device)
@@ -105,7 +127,8 @@ def _score_rows(
     for tile in weight_tiles:
         shape = (num_rows, len(tile))
         logits = buffer[: num_rows * len(tile)].view(shape)
-        product = torch.mm(hidden_states, tile.T, out=products[: num_rows * len(tile)].view(shape))
+        product = products[: num_rows * len(tile)].view(shape)
+        product_(hidden_states, tile, output=product)
         if buffer is not products:
             logits.copy_(product)
         if scale != 1.0:

@@ -132,6 +132,12 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
+def vector_length() -> int:
+    """float32 numbers in the processor's vectors: 16 with AVX-512, else 8, which LLVM makes of what there is."""
+    return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
+
+
 def _link(name: str, code: bytes) -> int:
     process = ctypes.CDLL(None)
     for symbols, library, source in ((OPENMP, libgomp(), None), (NEVER_CALLED, process, "abort")):

@@ -26,9 +26,10 @@ num_threads = types.ExternalFunction("omp_get_num_threads", types.int32())
 
 CACHE_LINE = 16
 """float32 numbers in one."""
-READ, SECOND_LEVEL, DATA = 0, 2, 1  # of the LLVM language reference, llvm.prefetch
+READ, DATA = 0, 1
+FIRST_LEVEL, SECOND_LEVEL = 3, 2  # caches; of the LLVM language reference, llvm.prefetch
 
-_FLOATS = types.CPointer(types.float32)
+FLOATS = types.CPointer(types.float32)
 
 
 def _pointer(element):
@@ -97,21 +98,21 @@ def _fused(context, a, b, c):
     return types.float32(types.float32, types.float32, types.float32), generate
 
 
-def _vector(length):
+def vector_type(length):
     return ir.VectorType(ir.FloatType(), length)
 
 
-def _load(builder, pointer, index, length):
+def load_vector(builder, pointer, index, length):
     """The `length` numbers from pointer[index] on, at any address of a float32."""
-    return builder.load(_row(builder, pointer, index, length), align=4)
+    return builder.load(row_pointer(builder, pointer, index, length), align=4)
 
 
-def _row(builder, pointer, index, length):
-    return builder.bitcast(builder.gep(pointer, [index]), _vector(length).as_pointer())
+def row_pointer(builder, pointer, index, length):
+    return builder.bitcast(builder.gep(pointer, [index]), vector_type(length).as_pointer())
 
 
 def _repeat(builder, number, length):
-    undefined = ir.Constant(_vector(length), ir.Undefined)
+    undefined = ir.Constant(vector_type(length), ir.Undefined)
     one = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), length), [0] * length))
 
@@ -123,16 +124,16 @@ def dot(context, length, a, a_index, b, b_index):
     def generate(context, builder, signature, arguments):
         _, a, a_index, b, b_index = arguments
         size = length.literal_value
-        products = builder.fmul(_load(builder, a, a_index, size), _load(builder, b, b_index, size))
+        products = builder.fmul(load_vector(builder, a, a_index, size), load_vector(builder, b, b_index, size))
         number = ir.FloatType()
         add = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(number, [number, _vector(size)]),
+            ir.FunctionType(number, [number, vector_type(size)]),
             f"llvm.vector.reduce.fadd.v{size}f32",
         )
         return builder.call(add, [ir.Constant(number, 0.0), products], fastmath=("reassoc", "nsz", "contract"))
 
-    return types.float32(length, _FLOATS, types.int64, _FLOATS, types.int64), generate
+    return types.float32(length, FLOATS, types.int64, FLOATS, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -143,19 +144,29 @@ def add_scaled(context, length, total, total_index, rows, index, stride, factors
     def generate(context, builder, signature, arguments):
         _, total, total_index, rows, index, stride, factors, factor_index, _ = arguments
         size = length.literal_value
-        target = _row(builder, total, total_index, size)
+        target = row_pointer(builder, total, total_index, size)
         sums = builder.load(target, align=4)
         for i in range(count.literal_value):
             here = builder.add(factor_index, ir.Constant(ir.IntType(64), i))
             factor = _repeat(builder, builder.load(builder.gep(factors, [here])), size)
-            product = builder.fmul(factor, _load(builder, rows, index, size), flags=("contract",))
+            product = builder.fmul(factor, load_vector(builder, rows, index, size), flags=("contract",))
             sums = builder.fadd(sums, product, flags=("contract",))
             index = builder.add(index, stride)
         builder.store(sums, target, align=4)
         return context.get_dummy_value()
 
-    signature = types.void(length, _FLOATS, types.int64, _FLOATS, types.int64, types.int64, _FLOATS, types.int64, count)
+    signature = types.void(length, FLOATS, types.int64, FLOATS, types.int64, types.int64, FLOATS, types.int64, count)
     return signature, generate
+
+
+def fetch(builder, pointer, index, level):
+    """Ask for the cache line of pointer[index]."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
+    )
+    here = builder.bitcast(builder.gep(pointer, [index]), byte)
+    builder.call(function, [here, flag(READ), flag(level), flag(DATA)])
 
 
 @intrinsic(prefer_literal=True)
@@ -164,13 +175,8 @@ def prefetch(context, length, pointer, index):
 
     def generate(context, builder, signature, arguments):
         _, pointer, index = arguments
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        fetch = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]), "llvm.prefetch.p0"
-        )
         for offset in range(0, length.literal_value, CACHE_LINE):
-            here = builder.gep(pointer, [builder.add(index, ir.Constant(ir.IntType(64), offset))])
-            builder.call(fetch, [builder.bitcast(here, byte), flag(READ), flag(SECOND_LEVEL), flag(DATA)])
+            fetch(builder, pointer, builder.add(index, ir.Constant(ir.IntType(64), offset)), SECOND_LEVEL)
         return context.get_dummy_value()
 
-    return types.void(length, _FLOATS, types.int64), generate
+    return types.void(length, FLOATS, types.int64), generate

@@ -71,6 +71,8 @@ class ModelRunner:
         weight = model.lm_head.weight
         self.device = weight.device
         self.live_rows = LiveRows(self.device) if model.skips_zero_rows else None
+        # Padding would count as live.
+        self._pads = self.device.type == "cpu" and model.lm_head.ops.pads_steps and self.live_rows is None
         self.block_size = block_size
         self.kv_cache = model.config.kv_cache_shape.allocate(
             num_blocks=num_blocks, block_size=block_size, dtype=weight.dtype, device=weight.device
@@ -102,7 +104,7 @@ class ModelRunner:
             packing_order(scheduled, device=self.device, attention=self.attention),
             block_size=self.block_size,
             device=self.device,
-            pads=self.device.type == "cpu" and self.live_rows is None,  # padding would count as live
+            pads=self._pads,
             attention=self.attention,
         )
         if self.live_rows is not None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
+from kernels.cpu.linear import compile_for_this_processor, linear, product_
 from kernels.cpu.paged_attention import compile_for, paged_attention_
 from kernels.paged_attention_cpu import attend_groups_, empty_output
 from kernels.qk_rotary import Rotation
+from kernels.squared_relu import squared_relu_linear_
+from kernels.token_logprobs import token_logprobs_reference
 from model.layers.attention import cached_attention, head_norm_weights
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import LayerCache
@@ -77,4 +81,22 @@ def _attention(
     return output
 
 
-NUMBA = replace(REFERENCE, name="numba", attention=_attention, compile=compile_for)
+def _squared_relu_linear(states: Tensor, matrix: nn.Linear, batch: ForwardBatch) -> tuple[Tensor, Tensor | None]:
+    return squared_relu_linear_(states, matrix.weight, matrix.bias, linear=linear), None
+
+
+def _compile(head_dim: int) -> None:
+    compile_for(head_dim)
+    compile_for_this_processor()
+
+
+NUMBA = replace(
+    REFERENCE,
+    name="numba",
+    linear=linear,
+    attention=_attention,
+    squared_relu_linear=_squared_relu_linear,
+    token_logprobs=partial(token_logprobs_reference, product_=product_),
+    compile=_compile,
+    pads_steps=False,
+)

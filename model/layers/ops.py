@@ -47,6 +47,8 @@ class Ops:
         token_logprobs: as `kernels.token_logprobs.token_logprobs_reference`.
         draw: as `kernels.sampling.draw_reference`; `None`: the sampler's own way, which needs the host.
         compile: (size of a head) -> None, before the first step, which would wait for it; `None`: nothing to do.
+        pads_steps: whether `linear` is faster on a CPU where tokens that mean nothing follow a step's, up to
+            `kernels.linear.padded_rows`.
         reads_columns: whether squared_relu_linear wants the matrix's columns, [intermediate_size, hidden_size], each in
             one piece of memory.
     """
@@ -62,6 +64,7 @@ class Ops:
     token_logprobs: Callable[..., TokenLogprobs]
     draw: Callable[[Tensor, DrawParams], Tensor] | None
     compile: Callable[[int], None] | None
+    pads_steps: bool
     reads_columns: bool
 
 
@@ -99,6 +102,7 @@ REFERENCE = Ops(
     token_logprobs=token_logprobs_reference,
     draw=None,
     compile=None,
+    pads_steps=True,
     reads_columns=False,
 )
 NAMES = ("auto", "triton", "numba", "reference")

@@ -114,6 +114,7 @@ TRITON = Ops(
     token_logprobs=token_logprobs,
     draw=draw,
     compile=None,
+    pads_steps=False,
     reads_columns=True,
 )
 
