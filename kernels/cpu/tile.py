@@ -103,14 +103,13 @@ def _multiply(builder, width, depth, row_starts, ahead, token_starts):
         for total in token_sums:
             builder.store(zero, total)
     with cgutils.for_range_slice(builder, _INDEX(0), depth, _INDEX(width), intp=_INDEX) as (at, _):
-        weights = [load_vector(builder, start, at, width) for start in row_starts]
-        for start in row_starts:
+        states = [load_vector(builder, start, at, width) for start in token_starts]
+        for r, start in enumerate(row_starts):
             fetch(builder, start, builder.add(at, ahead), FIRST_LEVEL)
-        for start, token_sums in zip(token_starts, sums, strict=True):
-            state = load_vector(builder, start, at, width)
-            for weight, total in zip(weights, token_sums, strict=True):
+            weight = load_vector(builder, start, at, width)
+            for state, token_sums in zip(states, sums, strict=True):
                 product = builder.fmul(weight, state, flags=_CONTRACT)
-                builder.store(builder.fadd(builder.load(total), product, flags=_CONTRACT), total)
+                builder.store(builder.fadd(builder.load(token_sums[r]), product, flags=_CONTRACT), token_sums[r])
     return [[builder.load(total) for total in token_sums] for token_sums in sums]
 
 
