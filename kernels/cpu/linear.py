@@ -1,10 +1,10 @@
 """Vectors times a matrix, few or many: every weight is read once, straight through, by all threads.
 
-oneDNN and MKL want the weights in an order of their own and bring them into it for each product, which costs more than
-the product where there are few vectors; keeping them in that order would be a second copy, since others read them as
-they lie. So this is 1.2 to 3 times as fast as oneDNN for up to 32 vectors and, on matrices too large for the caches, as
-fast from 64 on (`results/LOG.md`). Its sums depend on the matrix alone: a vector's result is the same bits alone and
-among others, and for any number of threads.
+oneDNN wants the weights in an order of its own and brings them into it for each product, which costs more than the
+product where there are few vectors; keeping them in that order would be a second copy, since others read them as they
+lie. This is 1.1 to 3 times as fast as oneDNN for 2 to 32 vectors, and as fast for hundreds (`results/LOG.md` has the
+measurements). Its sums depend on the matrix alone: a vector's result is the same bits alone and among others, and for any
+number of threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A tile of a product of matrices whose sums are all in registers, for kernels in Numba's language.
 
 Written out for LLVM: weights and states are read as they lie in memory, rows of both, so that a weight needs no copy in
-another order. A vector of weights is used for several states as soon as it is read, and the reverse; the sums of a
-pair's vector are added up only at the end, four pairs together, by shuffles.
+another order. Each vector that is read is used several times, and each pair of a row and a token has a vector of sums,
+which are added up only at the end, for four rows together, by shuffles.
 """
 
 from __future__ import annotations
