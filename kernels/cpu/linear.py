@@ -3,8 +3,8 @@
 oneDNN wants the weights in an order of its own and brings them into it for each product, which costs more than the
 product where there are few vectors; keeping them in that order would be a second copy, since others read them as they
 lie. This is 1.1 to 3 times as fast as oneDNN for 2 to 32 vectors, and as fast for hundreds (`results/LOG.md` has the
-measurements). Its sums depend on the matrix alone: a vector's result is the same bits alone and among others, and for any
-number of threads.
+measurements). Its sums depend on the matrix alone: a vector's result is the same bits alone and among others, and for
+any number of threads.
 """
 
 from __future__ import annotations

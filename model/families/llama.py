@@ -19,6 +19,7 @@ from model.chat_template import TranscriptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
 from model.layers.activations import activation
+from model.layers.embedding import embedding
 from model.layers.forward_batch import ForwardBatch
 from model.layers.joined import JoinedProjections
 from model.layers.kv_cache import KVCacheShape, LayerCache
@@ -173,7 +174,7 @@ class LlamaModel(nn.Module):
     def __init__(self, config: LlamaConfig, ops: Ops) -> None:
         super().__init__()
         self.ops = ops
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(LlamaDecoderLayer(config, ops) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config.rotary)

@@ -18,6 +18,7 @@ from model.chat_template import InstructChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
 from model.layers.alibi import alibi_slopes
+from model.layers.embedding import embedding
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
 from model.layers.linear import Linear
@@ -180,9 +181,9 @@ class MptModel(nn.Module):
         super().__init__()
         self.config = config
         self.ops = ops
-        self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.wte = embedding(config.vocab_size, config.hidden_size)
         if config.learned_positions:
-            self.wpe = nn.Embedding(config.max_seq_len, config.hidden_size)
+            self.wpe = embedding(config.max_seq_len, config.hidden_size)
         self.blocks = nn.ModuleList(MptDecoderLayer(config, ops) for _ in range(config.num_hidden_layers))
         self.norm_f = layer_norm(config)
 

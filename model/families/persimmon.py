@@ -19,6 +19,7 @@ from model.chat_template import AdeptChatTemplate
 from model.checkpoint.config_json import require, require_flag
 from model.checkpoint.errors import CheckpointError
 from model.layers.activations import activation, relu_squared
+from model.layers.embedding import embedding
 from model.layers.forward_batch import ForwardBatch
 from model.layers.kv_cache import KVCacheShape, LayerCache
 from model.layers.linear import Linear
@@ -189,7 +190,7 @@ class PersimmonModel(nn.Module):
     def __init__(self, config: PersimmonConfig, ops: Ops) -> None:
         super().__init__()
         self.ops = ops
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(PersimmonDecoderLayer(config, ops) for _ in range(config.num_hidden_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.rotary = RotaryEmbedding(config.rotary)

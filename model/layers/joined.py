@@ -62,6 +62,9 @@ def give_memory(model: nn.Module, device: torch.device) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.is_meta:
                 if parameter not in given:
-                    empty = torch.empty_like(parameter, device=device)
+                    # Not empty_like, for which torch imports 35 MB of what compiles programs.
+                    empty = torch.empty_strided(
+                        parameter.shape, parameter.stride(), dtype=parameter.dtype, device=device
+                    )
                     given[parameter] = nn.Parameter(empty, requires_grad=False)
                 setattr(module, name, given[parameter])
