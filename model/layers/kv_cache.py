@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +37,20 @@ class KVCacheShape:
     def allocate(
         self, *, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> list[LayerCache]:
-        """One cache a layer, zeroed: masked slots are multiplied by probability 0, and 0 x NaN is NaN."""
+        """One cache a layer, zeroed: masked slots are multiplied by probability 0, and 0 x NaN is NaN.
+
+        On a CPU, memory is taken when a block is first written.
+        """
         shape = (num_blocks, block_size, self.num_kv_heads, self.head_dim)
+        zeros = _untouched_zeros if device.type == "cpu" else torch.zeros
         workspace = Workspace()
+        return [
+            LayerCache(zeros(shape, dtype=dtype, device=device), zeros(shape, dtype=dtype, device=device), workspace)
+            for _ in range(self.num_layers)
+        ]
 
-        def zeros() -> Tensor:
-            return torch.zeros(shape, dtype=dtype, device=device)
 
-        return [LayerCache(zeros(), zeros(), workspace) for _ in range(self.num_layers)]
+def _untouched_zeros(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros in pages that the system gives when they are first touched; `torch.zeros` touches all of them."""
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)  # lives as long as the tensor
+    return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
