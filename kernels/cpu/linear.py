@@ -19,12 +19,13 @@ ROWS = 4  # of a tile, see kernels.cpu.tile, which only the compiling process im
 
 
 def compile_for_this_processor() -> None:
-    """Have the kernel ready.
+    """Have the kernel ready, where it is used.
 
     Raises:
         RuntimeError: it cannot be compiled.
     """
-    code.address("linear_kernel", code.vector_length())
+    if not torchs.TAKES_MKL:
+        code.address("linear_kernel", code.vector_length())
 
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

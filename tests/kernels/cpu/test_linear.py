@@ -16,7 +16,7 @@ if threads.missing() is not None:
     pytest.skip(f"kernels cannot run here: {threads.missing()}", allow_module_level=True)
 
 import kernels.linear
-from kernels.cpu.linear import fits, linear, product_
+from kernels.cpu.linear import compile_for_this_processor, fits, linear, product_
 
 NAN = float("nan")
 
@@ -111,6 +111,8 @@ def test_on_intels_processors_it_is_mkls(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("kernels.cpu.linear._launch", lambda *_: pytest.fail("our kernel was called"))
     assert torch.equal(linear(states, weight, bias), torch.nn.functional.linear(states, weight, bias))
     product_(states, weight, output=torch.empty(5, 8))
+    monkeypatch.setattr("kernels.cpu.code.address", lambda *_: pytest.fail("our kernel was compiled"))
+    compile_for_this_processor()
 
 
 @pytest.mark.slow
