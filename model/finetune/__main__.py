@@ -139,5 +139,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def leave_the_others() -> None:
+    """End the connection of processes that trained together. Where that is left to the interpreter's end, a thread of
+    torch's may abort a process whose work is done, and torchrun calls the training failed."""
+    if "torch" in sys.modules:
+        import torch
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    leave_the_others()
+    sys.exit(status)

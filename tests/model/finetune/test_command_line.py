@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_checkpoints import write_examples
 
 from model.finetune import run
-from model.finetune.__main__ import HELP, build_parser, main
+from model.finetune.__main__ import HELP, build_parser, leave_the_others, main
 from model.finetune.run import FinetuneResult
 from model.finetune.settings import CHOICES, FinetuneSettings
 
@@ -197,3 +198,11 @@ def test_a_whole_run(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     done = command("-m", "model.finetune", *options, "--device=cpu")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"output='{output}' is there already: choose another folder or remove it\n"
+
+
+def test_processes_that_trained_together_part_before_the_interpreter_ends(tmp_path: Path) -> None:
+    """Else a thread of torch's aborts one of them, rarely, after its work is done."""
+    leave_the_others()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    leave_the_others()
+    assert not torch.distributed.is_initialized()
